@@ -1,0 +1,1 @@
+"""Cameras in, frames and triggers out: one process a camera."""

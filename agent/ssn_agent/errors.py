@@ -1,0 +1,65 @@
+"""Every error the agent raises on purpose.
+
+    AgentError
+    ├── UsageError            wrong use: exit code 2
+    │   └── SettingsError     settings that do not hold together
+    ├── BundleError           a bundle that is damaged, unsafe or made for another contract
+    ├── EngineError           an inference engine that does not start or answers wrongly
+    ├── ImageError            bytes that are no image we can judge
+    ├── CameraError           a source that does not open or stopped answering
+    │   └── CameraEnded       a file source came to its end: not a fault
+    ├── JournalError          a mapped file that is not ours or does not fit
+    ├── LedgerError           the database cannot be opened, read or written
+    └── BrokerError           the demo's broker does not start
+
+A message says what happened, to what, and what to do. Foreign exceptions (cv2, onnxruntime,
+sqlalchemy, paho) are translated in the one module that imports the library.
+"""
+
+
+class AgentError(Exception):
+    """A failure with a message meant for the person in front of it: exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(AgentError):
+    """Wrong use, found before any work began: exit code 2."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """Settings with an unknown key, a wrong type or unit, or a contradiction."""
+
+
+class BundleError(AgentError):
+    """A bundle that cannot be trusted or used."""
+
+
+class EngineError(AgentError):
+    """An engine that does not start, or does not reproduce the bundle's vectors."""
+
+
+class ImageError(AgentError):
+    """Bytes that are not an image, or an image that is too large to take."""
+
+
+class CameraError(AgentError):
+    """A source that does not open or stopped delivering."""
+
+
+class CameraEnded(CameraError):  # noqa: N818 -- an end, not an error, named like StopIteration
+    """A file source has delivered its last image."""
+
+
+class JournalError(AgentError):
+    """A mapped file that is damaged or belongs to another layout."""
+
+
+class LedgerError(AgentError):
+    """The ledger cannot be opened, read or written."""
+
+
+class BrokerError(AgentError):
+    """A broker that the demo was to start does not start."""

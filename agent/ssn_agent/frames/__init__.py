@@ -1,0 +1,1 @@
+"""The mapped files in which triggers and pixels cross between processes."""

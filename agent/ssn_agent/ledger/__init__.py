@@ -1,0 +1,1 @@
+"""The database of every trigger and its one verdict; its process also publishes."""

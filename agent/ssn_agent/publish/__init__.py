@@ -1,0 +1,1 @@
+"""Committed rows to the MQTT broker."""

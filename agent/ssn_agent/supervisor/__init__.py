@@ -1,0 +1,1 @@
+"""The service's main process: starts, watches and ends the others."""

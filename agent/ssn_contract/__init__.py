@@ -1,0 +1,29 @@
+"""What SSN Inspect says to the world: bundle manifest, messages and topics. Imports pydantic alone."""
+
+from ssn_contract.manifest import Manifest
+from ssn_contract.messages import (
+    CameraStatus,
+    DefectRegion,
+    InvalidReason,
+    Label,
+    ModelInForce,
+    StationStatus,
+    Trigger,
+    Verdict,
+    VerdictKind,
+)
+from ssn_contract.topics import Topics
+
+__all__ = [
+    "CameraStatus",
+    "DefectRegion",
+    "InvalidReason",
+    "Label",
+    "Manifest",
+    "ModelInForce",
+    "StationStatus",
+    "Topics",
+    "Trigger",
+    "Verdict",
+    "VerdictKind",
+]

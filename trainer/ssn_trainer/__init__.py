@@ -1,0 +1,1 @@
+"""The trainer: labelled images in, a bundle for the agent out."""

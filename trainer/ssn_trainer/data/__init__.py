@@ -1,0 +1,1 @@
+"""Folders of labelled images to samples, groups and splits. No torch here."""

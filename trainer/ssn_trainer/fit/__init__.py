@@ -1,0 +1,1 @@
+"""Training: cached features, the published and the default schedule."""

@@ -1,0 +1,1 @@
+"""SuperSimpleNet: extractor, adaptor, anomaly generation, heads, losses."""
