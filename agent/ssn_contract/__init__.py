@@ -1,4 +1,4 @@
-"""What SSN Inspect says to the world: bundle manifest, messages and topics. Imports pydantic alone."""
+"""What SSN Inspect says to the world: bundle manifest, messages, topics. Needs pydantic alone."""
 
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import (

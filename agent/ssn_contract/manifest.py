@@ -1,7 +1,7 @@
 """The manifest of a bundle (`NAME-VERSION.ssn`): what a model is, and what is expected of it.
 
-Reading is tolerant: fields that a newer writer added are ignored. `schema_version` changes only when
-an older reader would go wrong; a reader refuses a version it does not know (docs/contract.md).
+Reading is tolerant: fields that a newer writer added are ignored. `schema_version` changes only
+when an older reader would go wrong; a reader refuses a version it does not know (docs/contract.md).
 """
 
 from enum import Enum
@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
-
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 as 64 lower-case hexadecimal digits."""
 
-EntryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+EntryPath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
+]
 """A relative path inside the bundle; neither `..` nor a leading `/` or `.` can be written in it."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -50,7 +50,7 @@ class NetworkInput(_Model):
 
 
 class Calibration(_Model):
-    """Raw to published: `1 / (1 + exp(-slope * (raw - threshold)))`, so that 0.5 is the threshold."""
+    """Raw to published, `1 / (1 + exp(-slope * (raw - threshold)))`: 0.5 is the threshold."""
 
     threshold: float
     slope: Annotated[float, Field(gt=0)]
@@ -111,7 +111,7 @@ class Entry(_Model):
 class Manifest(_Model):
     """The first entry of a bundle; everything else in it is listed here with size and digest."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: Name
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
     created_at: AwareDatetime
@@ -156,7 +156,6 @@ class Manifest(_Model):
 
 
 __all__ = [
-    "SCHEMA_VERSION",
     "Calibration",
     "Entry",
     "Head",

@@ -1,6 +1,7 @@
 """Image bytes to pixels, and pixels to the network's input. The trainer uses the very same code."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ def to_network_input(image: Pixels, height: int, width: int) -> Pixels:
     """Resize to RGB [height, width, 3] uint8: by area when shrinking, bilinear when enlarging."""
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = image
+    resized: NDArray[Any] = image
     if image.shape[:2] != (height, width):
         resized = cv2.resize(image, (width, height), interpolation=interpolation)
     if resized.ndim == 2:

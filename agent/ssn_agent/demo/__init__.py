@@ -1,0 +1,1 @@
+"""The demonstration: a drawn production line and the bundle that judges it."""

@@ -1,0 +1,88 @@
+"""The one scorer: a bundle and an image to a score and a map.
+
+The agent's inference process and the trainer's evaluation call this same code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_agent.errors import BundleError, EngineError, ImageError
+from ssn_agent.frames.pixels import Pixels, decode_image, to_network_input
+from ssn_agent.inference.calibration import calibrate
+from ssn_agent.inference.engine import Engine, OrtCpuEngine
+from ssn_contract.manifest import Vector
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model made of one image."""
+
+    score: float
+    """Calibrated, in [0, 1]; FAIL from 0.5 on."""
+    raw: float
+    map: NDArray[np.float32]
+    """Raw anomaly map, [H, W] at the network's input size, smoothed."""
+
+
+class Scorer:
+    """A bundle on an engine, ready to score."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """Start the engine; threads 0: one a physical core. Raises BundleError, EngineError."""
+        self.bundle = bundle
+        self.input = bundle.manifest.input
+        self.precision = bundle.manifest.precision("fp32")
+        self.engine: Engine = OrtCpuEngine(
+            bundle.read(self.precision.file), self.input.height, self.input.width, threads
+        )
+
+    def score(self, image: Pixels) -> Scored:
+        """Score one image: uint8, [H, W] gray or [H, W, 3] RGB, of any size."""
+        batch = to_network_input(image, self.input.height, self.input.width)[np.newaxis]
+        raw, maps = self.score_inputs(batch)
+        return Scored(calibrate(float(raw[0]), self.precision.score), float(raw[0]), maps[0])
+
+    def score_inputs(
+        self, inputs: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Score images of the network's size, [N, H, W, 3]: raw scores [N], raw maps [N, H, W]."""
+        return self.engine.run(inputs)
+
+    def check_vectors(self) -> float:
+        """Replay the bundle's vectors; return the largest difference of a score.
+
+        Raises EngineError where this engine does not reproduce them within the bundle's tolerance,
+        BundleError where a vector cannot be read.
+        """
+        tolerance = self.precision.tolerance
+        worst = 0.0
+        for vector in self.bundle.manifest.vectors:
+            scored, expected = self._replay(vector)
+            by_score = abs(scored.raw - vector.score)
+            by_map = float(np.abs(scored.map - expected).max())
+            if by_score > tolerance.score or by_map > tolerance.map:
+                msg = (
+                    f"{self.bundle.path}: {self.engine.name} does not reproduce {vector.image}: "
+                    f"score differs by {by_score:.2g} (allowed {tolerance.score:.2g}), map by "
+                    f"{by_map:.2g} (allowed {tolerance.map:.2g}); do not serve it here"
+                )
+                raise EngineError(msg)
+            worst = max(worst, by_score)
+        return worst
+
+    def _replay(self, vector: Vector) -> tuple[Scored, NDArray[np.float32]]:
+        data = self.bundle.read(vector.map)
+        shape = (self.input.height, self.input.width)
+        if len(data) != 4 * shape[0] * shape[1]:
+            msg = f"{self.bundle.path}: {vector.map} has not the size of a map; pack it anew"
+            raise BundleError(msg)
+        try:
+            image = decode_image(self.bundle.read(vector.image), vector.image)
+        except ImageError as error:
+            msg = f"{self.bundle.path}: vector {error}"
+            raise BundleError(msg) from error
+        # flat float32 [H * W] -> [H, W]
+        return self.score(image), np.frombuffer(data, "<f4").reshape(shape)

@@ -1,0 +1,217 @@
+"""Messages that cross the broker. JSON, UTF-8, one object a message; times are UTC (RFC 3339).
+
+What we publish may gain fields: readers ignore what they do not know. What we take (trigger, label)
+is strict: an unknown field is refused, so that a misspelt `part_id` never passes unseen.
+"""
+
+from enum import Enum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from ssn_contract.manifest import Digest, Name
+
+Text = Annotated[str, Field(max_length=200)]
+PartId = Annotated[str, Field(min_length=1, max_length=120)]
+Sequence = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def _with_every_field_required(schema: dict[str, Any]) -> None:
+    """Say in the schema that our messages always carry every field, null where there is nothing."""
+    schema["required"] = list(schema["properties"])
+
+
+class _Outward(BaseModel):
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra=_with_every_field_required,
+    )
+
+
+class _Inward(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class VerdictKind(str, Enum):
+    """What was decided about a part."""
+
+    PASS = "PASS"  # noqa: S105 -- a verdict, not a password
+    FAIL = "FAIL"
+    INVALID = "INVALID"
+
+
+class InvalidReason(str, Enum):
+    """Why a part could not be judged. A line treats every one of them as a reject."""
+
+    LATE = "late"
+    LOST = "lost"
+    OVERRUN = "overrun"
+    OVERLOAD = "overload"
+    UNREADABLE = "unreadable"
+    NO_MODEL = "no_model"
+    LEDGER = "ledger"
+    CHALLENGE = "challenge"
+    FROZEN = "frozen"
+    DARK = "dark"
+    BLOWN_OUT = "blown_out"
+    OUT_OF_FOCUS = "out_of_focus"
+    MOVED = "moved"
+
+
+class DefectRegion(_Outward):
+    """A region of the map above its threshold, in pixels of the source image.
+
+    Where a FAIL has no such region, its one entry holds the peak alone (box and area null).
+    """
+
+    x: Count | None
+    y: Count | None
+    width: Count | None
+    height: Count | None
+    area_px: Count | None
+    peak_x: Count
+    peak_y: Count
+    peak: Annotated[float, Field(ge=0, le=1)]
+    """Calibrated map value at the peak; 0.5 is the map threshold."""
+
+
+class BundleRef(_Outward):
+    """The bundle that judged: its name, version and the SHA-256 of its file."""
+
+    name: Name
+    version: Text
+    digest: Digest
+
+
+class HeatmapRef(_Outward):
+    """Where the heatmap of a verdict is: on the broker, and as a file on the station.
+
+    An 8-bit gray PNG of the region of interest, at the network's input size; 128 is the map
+    threshold.
+    """
+
+    topic: Text
+    file: Annotated[str, Field(max_length=4096)]
+    x: Count
+    y: Count
+    width: Count
+    height: Count
+
+
+class Verdict(_Outward):
+    """One part, judged. Unique by (station, camera, epoch, sequence); may be delivered again."""
+
+    schema_version: Literal[1] = 1
+    station: Text
+    """`site/line/station`."""
+    camera: Name
+    epoch: UUID
+    sequence: Sequence
+    part_id: PartId | None
+    product: Text | None
+    verdict: VerdictKind
+    reason: InvalidReason | None
+    score: Annotated[float, Field(ge=0, le=1)] | None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None
+    defects: list[DefectRegion]
+    heatmap: HeatmapRef | None
+    triggered_at: AwareDatetime
+    decided_at: AwareDatetime
+    latency_ms: Annotated[float, Field(ge=0)]
+    """From trigger to decision, by the monotonic clock."""
+    deadline_ms: Annotated[float, Field(gt=0)]
+    bundle: BundleRef | None
+    engine: Text | None
+    settings_digest: Digest
+    durable: bool
+    """False: not yet in the ledger, which cannot be written at present."""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> "Verdict":
+        invalid = self.verdict is VerdictKind.INVALID
+        if invalid != (self.reason is not None):
+            msg = "INVALID has a reason, PASS and FAIL have none"
+            raise ValueError(msg)
+        if not invalid and None in (self.score, self.threshold, self.bundle, self.engine):
+            msg = "PASS and FAIL name score, threshold, bundle and engine"
+            raise ValueError(msg)
+        if (self.verdict is VerdictKind.FAIL) != bool(self.defects):
+            msg = "a FAIL has at least one defect, the others have none"
+            raise ValueError(msg)
+        return self
+
+
+class Trigger(_Inward):
+    """A part is in front of the camera: take a frame and judge it."""
+
+    id: Annotated[str, Field(min_length=1, max_length=120)]
+    """The sender's own id; a repeated id is the same trigger."""
+    part_id: PartId | None = None
+    product: Text | None = None
+
+
+class Label(_Inward):
+    """An operator's word on a verdict, by its key."""
+
+    camera: Name
+    epoch: UUID
+    sequence: Sequence
+    label: Literal["good", "bad"]
+    defect_type: Text | None = None
+    labeller: Annotated[str, Field(min_length=1, max_length=120)]
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+
+
+class ModelInForce(_Outward):
+    """Retained on `{camera}/model`: which bundle judges, on which engine."""
+
+    schema_version: Literal[1] = 1
+    camera: Name
+    bundle: BundleRef | None
+    engine: Text | None
+    since: AwareDatetime
+
+
+class CameraStatus(_Outward):
+    """Counts since the epoch began: triggers = passed + failed + invalid + pending, always."""
+
+    camera: Name
+    state: Literal["starting", "running", "ended", "faulty"]
+    epoch: UUID
+    triggers: Count
+    passed: Count
+    failed: Count
+    invalid: dict[InvalidReason, Count]
+    pending: Count
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "CameraStatus":
+        closed = self.passed + self.failed + sum(self.invalid.values())
+        if self.triggers != closed + self.pending:
+            msg = f"triggers {self.triggers} != closed {closed} + pending {self.pending}"
+            raise ValueError(msg)
+        return self
+
+
+class StationStatus(_Outward):
+    """Retained on `status`. The broker publishes `state: offline` as the agent's last will."""
+
+    schema_version: Literal[1] = 1
+    station: Text
+    state: Literal["online", "offline"]
+    at: AwareDatetime
+    """When this was written; for `offline`, when the agent connected."""
+    agent: Text
+    ledger: Literal["ok", "faulty"] | None
+    undelivered: Count | None
+    """Messages committed and not yet acknowledged by the broker."""
+    alarms: list[Text]
+    cameras: list[CameraStatus]
+
+
+PUBLISHED: tuple[type[BaseModel], ...] = (Verdict, ModelInForce, StationStatus)
+TAKEN: tuple[type[BaseModel], ...] = (Trigger, Label)

@@ -1,0 +1,96 @@
+"""MQTT topics: `ssn/v1/{site}/{line}/{station}/...`, built and taken apart in this one place."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ssn_contract.manifest import Name
+
+PREFIX = "ssn/v1"
+CameraTopic = Literal["verdict", "heatmap", "model", "trigger"]
+
+
+class Station(BaseModel):
+    """Where a box stands; each level is a lower-case name without `/`, `+` or `#`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    site: Name = "site"
+    line: Name = "line"
+    station: Name = "station"
+
+    def __str__(self) -> str:
+        return f"{self.site}/{self.line}/{self.station}"
+
+
+@dataclass(frozen=True)
+class Topics:
+    """All topics of one station."""
+
+    station: Station
+
+    @property
+    def root(self) -> str:
+        """`ssn/v1/{site}/{line}/{station}`."""
+        return f"{PREFIX}/{self.station}"
+
+    @property
+    def status(self) -> str:
+        """Birth, last will and counts; retained."""
+        return f"{self.root}/status"
+
+    @property
+    def metrics(self) -> str:
+        """Figures for dashboards."""
+        return f"{self.root}/metrics"
+
+    @property
+    def label(self) -> str:
+        """Inwards: an operator's label on a verdict."""
+        return f"{self.root}/label"
+
+    @property
+    def command(self) -> str:
+        """Inwards: a command to the station."""
+        return f"{self.root}/command"
+
+    def verdict(self, camera: str) -> str:
+        """One JSON message a part, not retained."""
+        return f"{self.root}/{camera}/verdict"
+
+    def heatmap(self, camera: str, sequence: int) -> str:
+        """An 8-bit gray PNG that belongs to the verdict of that sequence."""
+        return f"{self.root}/{camera}/heatmap/{sequence}"
+
+    def model(self, camera: str) -> str:
+        """The bundle in force; retained."""
+        return f"{self.root}/{camera}/model"
+
+    def trigger(self, camera: str) -> str:
+        """Inwards: a part is in front of the camera."""
+        return f"{self.root}/{camera}/trigger"
+
+
+@dataclass(frozen=True)
+class ParsedTopic:
+    """A camera's topic, taken apart."""
+
+    station: Station
+    camera: str
+    kind: CameraTopic
+    sequence: int | None
+
+
+def parse_camera_topic(topic: str) -> ParsedTopic:
+    """Take a camera's topic apart. Raises ValueError, naming it, where it is not one of ours."""
+    match topic.split("/"):
+        case ["ssn", "v1", site, line, station, camera, "heatmap", number] if number.isdecimal():
+            kind: CameraTopic = "heatmap"
+            sequence: int | None = int(number)
+        case ["ssn", "v1", site, line, station, camera, ("verdict" | "model" | "trigger") as last]:
+            kind, sequence = last, None
+        case _:
+            msg = f"{topic!r} is not a camera topic of {PREFIX}"
+            raise ValueError(msg)
+    return ParsedTopic(Station(site=site, line=line, station=station), camera, kind, sequence)
