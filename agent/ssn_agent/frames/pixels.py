@@ -14,6 +14,7 @@ Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_FILE_BYTES = 256 * 2**20
+MAX_TRAILER_BYTES = 2**16
 MAX_PIXELS = 64 * 10**6
 
 
@@ -25,13 +26,14 @@ def decode_image(data: bytes, name: str) -> Pixels:
     if len(data) > MAX_FILE_BYTES:
         msg = f"{name}: {len(data)} bytes; images up to {MAX_FILE_BYTES} bytes are taken"
         raise ImageError(msg)
+    check_complete(data, name)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
     except cv2.error as error:
         msg = f"{name}: not a readable image ({error.err or 'OpenCV refuses it'}); replace the file"
         raise ImageError(msg) from error
     if pixels is None:
-        msg = f"{name}: not a readable image (truncated, or not an image file); replace the file"
+        msg = f"{name}: not a readable image (its content is damaged); replace the file"
         raise ImageError(msg)
     height, width = pixels.shape[:2]
     if height * width > MAX_PIXELS:
@@ -40,6 +42,42 @@ def decode_image(data: bytes, name: str) -> Pixels:
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def check_complete(data: bytes, name: str) -> None:
+    """Look, without decoding, whether a file is of a kind we take and ends where it says.
+
+    OpenCV fills what a truncated file lacks with gray and reports nothing. Raises ImageError.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        # Neither marker occurs inside the compressed data; a thumbnail's end comes before its scan.
+        complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        complete = b"IEND\xaeB`\x82" in data[-MAX_TRAILER_BYTES:]
+    elif data.startswith(b"BM"):
+        complete = len(data) >= _bmp_size(data)
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        complete = len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        complete = True  # libtiff refuses a file whose directory or strips are missing
+    else:
+        msg = f"{name}: not an image (BMP, JPEG, PNG, TIFF and WebP are taken); replace the file"
+        raise ImageError(msg)
+    if not complete:
+        msg = f"{name}: truncated after {len(data)} bytes; copy the file again"
+        raise ImageError(msg)
+
+
+def _bmp_size(data: bytes) -> int:
+    """Return the bytes a BMP needs: its header's file size is often wrong where rows are plain."""
+    header = data[:54].ljust(54, b"\0")
+    if int.from_bytes(header[30:34], "little") not in {0, 3}:  # neither BI_RGB nor BI_BITFIELDS
+        return int.from_bytes(header[2:6], "little")
+    offset = int.from_bytes(header[10:14], "little")
+    width = int.from_bytes(header[18:22], "little", signed=True)
+    height = int.from_bytes(header[22:26], "little", signed=True)
+    row_bits = width * int.from_bytes(header[28:30], "little")
+    return max(54, offset + (row_bits + 31) // 32 * 4 * abs(height))
 
 
 def read_image(path: Path) -> Pixels:

@@ -1,0 +1,157 @@
+"""Which images show the same part: told by a list, by the name, or by the picture itself.
+
+A split that puts photographs of one part on both sides reports figures that are far too good.
+"""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from ssn_agent.frames.pixels import Pixels, to_network_input
+from ssn_trainer.errors import DataError
+
+Thumbnail = NDArray[np.float32]
+"""float32 [THUMBNAIL_PX * THUMBNAIL_PX], mean 0, length 1."""
+
+NEAR_DUPLICATES = "near-duplicates"
+THUMBNAIL_PX = 32
+THRESHOLD = 0.98
+LARGEST_SHARE = 1 / 3
+
+
+def assign_groups(
+    names: list[str], digests: list[str], group_by: str | None, thumbnails: list[Thumbnail] | None
+) -> tuple[list[str], str]:
+    """Return the group of each image, and in words how the groups were told.
+
+    `thumbnails` are needed for near-duplicates. Raises DataError where the list or the expression
+    does not fit the images, or where one near-duplicate group would hold more than a third of them.
+    """
+    if thumbnails is not None:
+        groups = _near_duplicates(names, thumbnails)
+        words = f"near-duplicates (thumbnails correlated by {THRESHOLD} or more)"
+    elif group_by is not None and group_by.lower().endswith(".csv"):
+        groups, words = _from_csv(names, Path(group_by)), f"the list {Path(group_by).name}"
+    else:
+        groups = _from_expression(names, group_by or "")
+        words = f"the expression {group_by} on the name"
+    joined = _join(groups, digests)
+    if thumbnails is not None:
+        _refuse_lump(joined)
+    elif len(set(joined)) < len(set(groups)):
+        words += f" ({len(set(groups)) - len(set(joined))} groups joined by identical files)"
+    return joined, words
+
+
+def thumbnail(image: Pixels) -> Thumbnail:
+    """Return the small, blurred, brightness- and contrast-free picture that is compared."""
+    small = to_network_input(image, THUMBNAIL_PX, THUMBNAIL_PX).mean(axis=2)
+    small = gaussian_filter(small, 1.0)
+    small -= small.mean()
+    # The offset keeps a blank picture at zero instead of amplifying its noise.
+    flat = (small / (np.linalg.norm(small) + 1.0)).ravel()  # [px, px] -> [px * px]
+    return np.asarray(flat, dtype=np.float32)
+
+
+def _near_duplicates(names: list[str], thumbnails: list[Thumbnail]) -> list[str]:
+    stack = np.stack(thumbnails)  # [N, px * px]
+    rows, columns = np.nonzero(stack @ stack.T >= THRESHOLD)
+    return _components(names, rows, columns)
+
+
+def _join(groups: list[str], digests: list[str]) -> list[str]:
+    """Join groups that hold the same file."""
+    order = sorted(set(groups))
+    index = {group: i for i, group in enumerate(order)}
+    first: dict[str, int] = {}
+    rows, columns = [], []
+    for group, digest in zip(groups, digests, strict=True):
+        rows.append(first.setdefault(digest, index[group]))
+        columns.append(index[group])
+    merged = _components(order, np.array(rows), np.array(columns))
+    return [merged[index[group]] for group in groups]
+
+
+def _components(names: list[str], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> list[str]:
+    """Name each node of a graph after the first of its connected component."""
+    n = len(names)
+    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    first: dict[int, str] = {}
+    for name, c in sorted(zip(names, component.tolist(), strict=True)):
+        first.setdefault(c, name)
+    return [first[c] for c in component.tolist()]
+
+
+def _refuse_lump(groups: list[str]) -> None:
+    group, count = Counter(groups).most_common(1)[0]
+    if count > max(2, LARGEST_SHARE * len(groups)):
+        msg = (
+            f"near-duplicates: {count} of {len(groups)} images look like {group} and would be one "
+            "part; say which images belong together with --group-by FILE.csv (image,group) or "
+            "--group-by EXPRESSION on the name ('.*' with no parentheses: each its own)"
+        )
+        raise DataError(msg)
+
+
+def _from_csv(names: list[str], path: Path) -> list[str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"{path}: cannot be read ({error}); give a CSV file with the columns image,group"
+        raise DataError(msg) from error
+    if header is None or not {"image", "group"} <= set(header):
+        msg = f"{path}: its first line must be image,group (it is {','.join(header or [])!r})"
+        raise DataError(msg)
+    listed: dict[str, str] = {}
+    for row in rows:
+        image, group = row["image"], row["group"]
+        if not image or not group:
+            msg = f"{path}: a line without image or group ({image!r}, {group!r}); complete it"
+            raise DataError(msg)
+        if listed.setdefault(image, group) != group:
+            msg = f"{path}: {image} is listed in two groups, {listed[image]} and {group}; keep one"
+            raise DataError(msg)
+    unknown, missing = sorted(set(listed) - set(names)), [n for n in names if n not in listed]
+    if unknown:
+        msg = f"{path}: {len(unknown)} listed images are not there, as {_first(unknown)}"
+        raise DataError(f"{msg}; names are relative to the data folder, as good/NAME.jpg")
+    if missing:
+        msg = f"{path}: {len(missing)} images are not listed, as {_first(missing)}; list them all"
+        raise DataError(msg)
+    return [listed[n] for n in names]
+
+
+def _from_expression(names: list[str], expression: str) -> list[str]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        msg = (
+            f"--group-by {expression}: neither a CSV file nor a regular expression ({error}); "
+            f"give one of them, or {NEAR_DUPLICATES}"
+        )
+        raise DataError(msg) from error
+    matches = [pattern.search(n) for n in names]
+    groups = [m and (m.group(1) if pattern.groups else m.group(0)) for m in matches]
+    unmatched = [n for n, group in zip(names, groups, strict=True) if not group]
+    if unmatched:
+        msg = (
+            f"--group-by {expression}: {len(unmatched)} of {len(names)} names do not match, as "
+            f"{_first(unmatched)}; each image needs a group"
+        )
+        raise DataError(msg)
+    return [group for group in groups if group]
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:5])

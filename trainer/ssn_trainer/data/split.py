@@ -1,0 +1,143 @@
+"""Samples into train (fit), tune (early stop, threshold, calibration) and test (metrics only)."""
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from ssn_trainer.data.samples import DataSet, Sample
+from ssn_trainer.errors import DataError
+
+_SHARES = {"train": 0.6, "tune": 0.2, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts, each ordered by name; no group is in two of them."""
+
+    train: tuple[Sample, ...]
+    tune: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    left_out: tuple[Sample, ...] = ()
+    """Images marked as train whose part is also among those marked as test."""
+
+
+def split(dataset: DataSet, seed: int) -> Split:
+    """Cut a data set 60 : 20 : 20 by images, stratified by label and defect type, by group.
+
+    Where the layout marks a test part it is kept, and only the images marked as train are cut,
+    3 : 1. The outcome depends on the seed and the samples, not on their order.
+
+    Raises DataError where a label has too few groups to be in every part.
+    """
+    samples = sorted(dataset.samples, key=lambda s: s.name)
+    if all(s.part is None for s in samples):
+        cut = _cut(samples, _SHARES, seed)
+        return Split(cut["train"], cut["tune"], cut["test"])
+    test = tuple(s for s in samples if s.part == "test")
+    tested = {s.group for s in test}
+    offered = [s for s in samples if s.part != "test"]
+    left_out = tuple(s for s in offered if s.group in tested)
+    kept = [s for s in offered if s.group not in tested]
+    cut = _cut(kept, {p: _SHARES[p] for p in ("train", "tune")}, seed)
+    return Split(cut["train"], cut["tune"], test, left_out)
+
+
+def _cut(
+    samples: list[Sample], shares: dict[str, float], seed: int
+) -> dict[str, tuple[Sample, ...]]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.group].append(sample)
+    _refuse_too_few(groups, len(shares))
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)  # noqa: S311 -- a reproducible draw, no secret
+    totals = Counter(s.kind for s in samples)
+    kinds = {g: Counter(s.kind for s in members) for g, members in groups.items()}
+    # Groups that weigh most in some kind first: the light ones even out what these leave.
+    order.sort(key=lambda g: -max(n / totals[kind] for kind, n in kinds[g].items()))
+    placed = _place(kinds, order, shares, {})
+    if not _covers(groups, placed, len(shares)):
+        placed = _place(kinds, order, shares, _one_of_each(groups, order, shares))
+    return {p: tuple(s for s in samples if placed[s.group] == p) for p in shares}
+
+
+def _place(
+    kinds: dict[str, Counter[str | None]],
+    order: list[str],
+    shares: dict[str, float],
+    fixed: dict[str, str],
+) -> dict[str, str]:
+    """Give each group in turn to the part that most wants it; `fixed` ones have theirs.
+
+    Greedy descent on the sum over parts and kinds of (count - target)^2 / target, each kind
+    weighted by one over its size so that rare defect types are spread as well as common ones.
+    """
+    totals: Counter[str | None] = sum(kinds.values(), Counter())
+    whole = sum(shares.values())
+    have: dict[str, Counter[str | None]] = {p: Counter() for p in shares}
+
+    def gain(part: str, group: str) -> float:
+        wanted = 0.0
+        for kind, n in kinds[group].items():
+            target = totals[kind] * shares[part] / whole
+            wanted += n / totals[kind] * (2 - (2 * have[part][kind] + n) / target)
+        return wanted
+
+    placed: dict[str, str] = {}
+    for group in [*fixed, *(g for g in order if g not in fixed)]:
+        gains = {p: gain(p, group) for p in shares}
+        part = fixed.get(group) or max(shares, key=gains.__getitem__)
+        have[part].update(kinds[group])
+        placed[group] = part
+    return placed
+
+
+def _labels(groups: dict[str, list[Sample]]) -> dict[str, set[str]]:
+    """Return for each label the groups that hold it."""
+    holders: dict[str, set[str]] = defaultdict(set)
+    for group, members in groups.items():
+        for sample in members:
+            holders[sample.label].add(group)
+    return holders
+
+
+def _covers(groups: dict[str, list[Sample]], placed: dict[str, str], parts: int) -> bool:
+    """Tell whether every label is in every part."""
+    return all(len({placed[g] for g in held}) == parts for held in _labels(groups).values())
+
+
+def _one_of_each(
+    groups: dict[str, list[Sample]], order: list[str], shares: dict[str, float]
+) -> dict[str, str]:
+    """Give every part one group of every label, the lightest that do.
+
+    Groups of both labels go first, one a part: then a label with as many groups as there are parts
+    always has one left for each part that still lacks it.
+    """
+    holders = _labels(groups)
+    fixed: dict[str, str] = {}
+    lacks = {label: list(reversed(shares)) for label in holders}  # the smallest part takes first
+    by_labels = sorted(order[::-1], key=lambda g: -sum(g in h for h in holders.values()))
+    for group in by_labels:
+        labels = [label for label, held in holders.items() if group in held]
+        common = [p for p in lacks[labels[0]] if all(p in lacks[label] for label in labels)]
+        if common:
+            fixed[group] = common[0]
+            for label in labels:
+                lacks[label].remove(common[0])
+    return fixed
+
+
+def _refuse_too_few(groups: dict[str, list[Sample]], parts: int) -> None:
+    holders = _labels(groups)
+    if "good" not in holders:
+        msg = "no image of a good part is left to train on; add good images"
+        raise DataError(msg)
+    for label, held in holders.items():
+        if len(held) < parts:
+            msg = (
+                f"the {label} images show {len(held)} different parts, but each of the {parts} "
+                f"parts of the split needs one of its own; add {label} images of other parts, or "
+                "correct the grouping with --group-by"
+            )
+            raise DataError(msg)
