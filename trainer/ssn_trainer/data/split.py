@@ -117,7 +117,8 @@ def _one_of_each(
     holders = _labels(groups)
     fixed: dict[str, str] = {}
     lacks = {label: list(reversed(shares)) for label in holders}  # the smallest part takes first
-    by_labels = sorted(order[::-1], key=lambda g: -sum(g in h for h in holders.values()))
+    lightest = order[::-1]
+    by_labels = sorted(lightest, key=lambda g: -sum(g in h for h in holders.values()))
     for group in by_labels:
         labels = [label for label, held in holders.items() if group in held]
         common = [p for p in lacks[labels[0]] if all(p in lacks[label] for label in labels)]
