@@ -5,25 +5,17 @@ A split that puts photographs of one part on both sides reports figures that are
 
 import csv
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ssn_agent.frames.pixels import Pixels, to_network_input
+from ssn_trainer.data.duplicates import Thumbnail, similarities, valley
 from ssn_trainer.errors import DataError
 
-Thumbnail = NDArray[np.float32]
-"""float32 [THUMBNAIL_PX * THUMBNAIL_PX], mean 0, length 1."""
-
 NEAR_DUPLICATES = "near-duplicates"
-THUMBNAIL_PX = 32
-THRESHOLD = 0.98
-LARGEST_SHARE = 1 / 3
 
 
 def assign_groups(
@@ -31,39 +23,27 @@ def assign_groups(
 ) -> tuple[list[str], str]:
     """Return the group of each image, and in words how the groups were told.
 
-    `thumbnails` are needed for near-duplicates. Raises DataError where the list or the expression
-    does not fit the images, or where one near-duplicate group would hold more than a third of them.
+    Given `thumbnails`, near-duplicates are looked for; else `group_by` is a CSV file or a regular
+    expression. Raises DataError where the list or the expression does not fit the images.
     """
     if thumbnails is not None:
-        groups = _near_duplicates(names, thumbnails)
-        words = f"near-duplicates (thumbnails correlated by {THRESHOLD} or more)"
+        groups, words = _near_duplicates(names, thumbnails)
     elif group_by is not None and group_by.lower().endswith(".csv"):
         groups, words = _from_csv(names, Path(group_by)), f"the list {Path(group_by).name}"
     else:
         groups = _from_expression(names, group_by or "")
         words = f"the expression {group_by} on the name"
     joined = _join(groups, digests)
-    if thumbnails is not None:
-        _refuse_lump(joined)
-    elif len(set(joined)) < len(set(groups)):
+    if len(set(joined)) < len(set(groups)):
         words += f" ({len(set(groups)) - len(set(joined))} groups joined by identical files)"
     return joined, words
 
 
-def thumbnail(image: Pixels) -> Thumbnail:
-    """Return the small, blurred, brightness- and contrast-free picture that is compared."""
-    small = to_network_input(image, THUMBNAIL_PX, THUMBNAIL_PX).mean(axis=2)
-    small = gaussian_filter(small, 1.0)
-    small -= small.mean()
-    # The offset keeps a blank picture at zero instead of amplifying its noise.
-    flat = (small / (np.linalg.norm(small) + 1.0)).ravel()  # [px, px] -> [px * px]
-    return np.asarray(flat, dtype=np.float32)
-
-
-def _near_duplicates(names: list[str], thumbnails: list[Thumbnail]) -> list[str]:
-    stack = np.stack(thumbnails)  # [N, px * px]
-    rows, columns = np.nonzero(stack @ stack.T >= THRESHOLD)
-    return _components(names, rows, columns)
+def _near_duplicates(names: list[str], thumbnails: list[Thumbnail]) -> tuple[list[str], str]:
+    similarity = similarities(np.stack(thumbnails))
+    cut = valley(similarity)
+    rows, columns = np.nonzero(similarity >= cut)
+    return _components(names, rows, columns), f"{NEAR_DUPLICATES} (similarity {cut:.2f} or more)"
 
 
 def _join(groups: list[str], digests: list[str]) -> list[str]:
@@ -88,17 +68,6 @@ def _components(names: list[str], rows: NDArray[np.intp], columns: NDArray[np.in
     for name, c in sorted(zip(names, component.tolist(), strict=True)):
         first.setdefault(c, name)
     return [first[c] for c in component.tolist()]
-
-
-def _refuse_lump(groups: list[str]) -> None:
-    group, count = Counter(groups).most_common(1)[0]
-    if count > max(2, LARGEST_SHARE * len(groups)):
-        msg = (
-            f"near-duplicates: {count} of {len(groups)} images look like {group} and would be one "
-            "part; say which images belong together with --group-by FILE.csv (image,group) or "
-            "--group-by EXPRESSION on the name ('.*' with no parentheses: each its own)"
-        )
-        raise DataError(msg)
 
 
 def _from_csv(names: list[str], path: Path) -> list[str]:

@@ -20,7 +20,8 @@ from typing import Literal
 
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixels import IMAGE_SUFFIXES, check_complete, decode_image
-from ssn_trainer.data.groups import NEAR_DUPLICATES, Thumbnail, assign_groups, thumbnail
+from ssn_trainer.data.duplicates import Thumbnail, thumbnail
+from ssn_trainer.data.groups import NEAR_DUPLICATES, assign_groups
 from ssn_trainer.errors import DataError
 
 GROUPS_FILE = "groups.csv"

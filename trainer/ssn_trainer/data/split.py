@@ -4,10 +4,12 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from ssn_trainer.data.groups import NEAR_DUPLICATES
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.errors import DataError
 
 _SHARES = {"train": 0.6, "tune": 0.2, "test": 0.2}
+_LARGEST_GROUP = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ def split(dataset: DataSet, seed: int) -> Split:
     Where the layout marks a test part it is kept, and only the images marked as train are cut,
     3 : 1. The outcome depends on the seed and the samples, not on their order.
 
-    Raises DataError where a label has too few groups to be in every part.
+    Raises DataError where a label has too few groups to be in every part, or where near-duplicates
+    make one group of more than a third of the images.
     """
+    _refuse_lump(dataset)
     samples = sorted(dataset.samples, key=lambda s: s.name)
     if all(s.part is None for s in samples):
         cut = _cut(samples, _SHARES, seed)
@@ -142,3 +146,16 @@ def _refuse_too_few(groups: dict[str, list[Sample]], parts: int) -> None:
                 "correct the grouping with --group-by"
             )
             raise DataError(msg)
+
+
+def _refuse_lump(dataset: DataSet) -> None:
+    """Raise DataError where near-duplicates found one group too large to be one part."""
+    group, count = Counter(s.group for s in dataset.samples).most_common(1)[0]
+    total = len(dataset.samples)
+    if dataset.grouped_by.startswith(NEAR_DUPLICATES) and count > max(2, _LARGEST_GROUP * total):
+        msg = (
+            f"near-duplicates: {count} of {total} images look like {group} and would be one part; "
+            "say which images belong together with --group-by FILE.csv (image,group) or --group-by "
+            "EXPRESSION on the name ('.*': each image is a part of its own)"
+        )
+        raise DataError(msg)
