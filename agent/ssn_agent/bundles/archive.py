@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ssn_agent.atomic import write_atomically
 from ssn_agent.errors import BundleError
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import BundleRef
@@ -92,21 +91,6 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, by
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
     write_atomically(path, buffer.getvalue())
     return checked
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is whole or absent at `path`, also after a power cut. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> bytes:

@@ -1,0 +1,40 @@
+"""The interface of every camera driver."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ssn_agent.frames.pixels import Pixels
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture as the source gave it."""
+
+    pixels: Pixels | None
+    """uint8, [H, W] gray or [H, W, 3] RGB; None: it arrived but cannot be read."""
+    part_id: str | None = None
+    frame_id: int | None = None
+    """The source's own count; None: it has none."""
+
+
+class Camera(Protocol):
+    """A source of frames. Made closed; opened, read and closed by one thread."""
+
+    waits: bool
+    """The source can wait until the last frame is judged (a file); a production line cannot."""
+
+    def open(self) -> None:
+        """Open the source. Raises CameraError where it is not there."""
+        ...
+
+    def next_frame(self) -> Frame:
+        """Return the next frame, within a bounded time.
+
+        Raises CameraError where the source stopped answering (close, then open it again) and
+        CameraEnded where a file source has no more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the source; harmless where it is closed."""
+        ...

@@ -1,0 +1,40 @@
+"""The drawn production line as a camera, for a demonstration without one."""
+
+from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.pace import Pace
+from ssn_agent.demo.line import ProductionLine
+from ssn_agent.errors import CameraEnded
+from ssn_agent.settings import LineSource
+
+
+def part_name(number: int) -> str:
+    """Return the part id that the drawn line gives its parts; it does not tell good from bad."""
+    return f"part-{number:06d}"
+
+
+class DrawnCamera:
+    """Parts drawn one after the other at a fixed rate, like a real line: it does not wait."""
+
+    waits = False
+
+    def __init__(self, source: LineSource) -> None:
+        self._source = source
+        self._line = ProductionLine(source.seed, source.defect_rate)
+        self._pace = Pace(source.fps)
+        self._number = 0
+
+    def open(self) -> None:
+        """Nothing to open; the line goes on where it stood."""
+
+    def next_frame(self) -> Frame:
+        """Draw the next part. Raises CameraEnded after the last one of the settings."""
+        if self._number == self._source.parts:
+            msg = f"the drawn line has shown its {self._number} parts"
+            raise CameraEnded(msg)
+        part = self._line.part(self._number)
+        self._pace.wait()
+        self._number += 1
+        return Frame(part.image, part_name(self._number - 1), self._number - 1)
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,29 @@
+"""Which driver serves which kind of source."""
+
+from ssn_agent.capture.camera import Camera
+from ssn_agent.settings import FolderSource, LineSource, RtspSource, Source, V4l2Source, VideoSource
+
+
+def make_camera(source: Source) -> Camera:
+    """Return the driver for a source, closed. A driver is imported only where it is used."""
+    match source:
+        case FolderSource():
+            from ssn_agent.capture.files import FolderCamera
+
+            return FolderCamera(source)
+        case VideoSource():
+            from ssn_agent.capture.video import VideoCamera
+
+            return VideoCamera(source)
+        case RtspSource():
+            from ssn_agent.capture.video import RtspCamera
+
+            return RtspCamera(source)
+        case V4l2Source():
+            from ssn_agent.capture.video import V4l2Camera
+
+            return V4l2Camera(source)
+        case LineSource():
+            from ssn_agent.capture.drawn import DrawnCamera
+
+            return DrawnCamera(source)

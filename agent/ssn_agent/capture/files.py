@@ -1,0 +1,62 @@
+"""A folder of images as a camera."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.pace import Pace
+from ssn_agent.errors import CameraEnded, CameraError, ImageError
+from ssn_agent.frames.layout import MAX_PART_ID_BYTES
+from ssn_agent.frames.pixels import IMAGE_SUFFIXES, read_image
+from ssn_agent.log import logger
+from ssn_agent.settings import FolderSource
+
+
+class FolderCamera:
+    """Every image below a folder, in the order of the names; the name is the part id."""
+
+    def __init__(self, source: FolderSource) -> None:
+        self._source = source
+        self._pace = Pace(source.fps)
+        self._paths: Iterator[Path] = iter(())
+        self.waits = source.fps is None
+
+    def open(self) -> None:
+        """List the folder. Raises CameraError where it is not there or holds no image."""
+        root = self._source.path
+        if not root.is_dir():
+            msg = f"{root}: no such folder; check the camera's source.path"
+            raise CameraError(msg)
+        found = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            msg = f"{root}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            raise CameraError(msg)
+        self._paths = iter(found)
+
+    def next_frame(self) -> Frame:
+        """Return the next image; pixels are None where the file cannot be read."""
+        self._pace.wait()
+        path = next(self._paths, None)
+        if path is None and self._source.loop:
+            self.open()
+            path = next(self._paths, None)
+        if path is None:
+            msg = f"{self._source.path}: came to its end"
+            raise CameraEnded(msg)
+        part_id = _shortened(path.relative_to(self._source.path).as_posix())
+        try:
+            return Frame(read_image(path), part_id)
+        except ImageError as error:
+            logger().warning("image unreadable", problem=str(error))
+            return Frame(None, part_id)
+
+    def close(self) -> None:
+        """Forget the listing."""
+        self._paths = iter(())
+
+
+def _shortened(name: str) -> str:
+    """Keep the end of a path that is longer than a part id may be: the end tells images apart."""
+    while len(name) > 120 or len(name.encode()) > MAX_PART_ID_BYTES:
+        name = name[1:]
+    return name

@@ -1,0 +1,149 @@
+"""Video files, network cameras (RTSP, HTTP) and V4L2 cameras through OpenCV."""
+
+import os
+
+import cv2
+import numpy as np
+
+from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.pace import Pace
+from ssn_agent.errors import CameraEnded, CameraError
+from ssn_agent.settings import RtspSource, V4l2Source, VideoSource
+
+# UDP loses packets silently; OpenCV has no other way to say it.
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+
+
+class _OpenCvCamera:
+    """What the three have in common: a `cv2.VideoCapture` that is opened and read."""
+
+    waits = False
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._capture: cv2.VideoCapture | None = None
+        self._count = 0
+
+    def _adopt(self, capture: cv2.VideoCapture, remedy: str) -> None:
+        if not capture.isOpened():
+            capture.release()
+            msg = f"{self._name}: does not open; {remedy}"
+            raise CameraError(msg)
+        self._capture = capture
+
+    def _read(self) -> Frame | None:
+        if self._capture is None:
+            msg = f"{self._name}: is not open"
+            raise CameraError(msg)
+        arrived, pixels = self._capture.read()
+        if not arrived:
+            return None
+        if pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] != 3):
+            msg = f"{self._name}: gives {pixels.dtype} {pixels.shape}; set it to 8-bit gray or RGB"
+            raise CameraError(msg)
+        self._count += 1
+        if pixels.ndim == 3:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return Frame(pixels.astype(np.uint8, copy=False))
+
+    def close(self) -> None:
+        """Release the handle: OpenCV's never recovers after a failure."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+class VideoCamera(_OpenCvCamera):
+    """A video file, frame by frame."""
+
+    def __init__(self, source: VideoSource) -> None:
+        super().__init__(str(source.path))
+        self._source = source
+        self._pace = Pace(source.fps)
+        self.waits = source.fps is None
+
+    def open(self) -> None:
+        """Open the file. Raises CameraError."""
+        if not self._source.path.is_file():
+            msg = f"{self._name}: no such file; check the camera's source.path"
+            raise CameraError(msg)
+        self._adopt(cv2.VideoCapture(self._name), "is it a video file?")
+        self._count = 0
+
+    def next_frame(self) -> Frame:
+        """Return the next frame. Raises CameraEnded after the last one."""
+        self._pace.wait()
+        frame = self._read()
+        if frame is None and self._source.loop and self._count:
+            self.close()
+            self.open()
+            frame = self._read()
+        if frame is None and not self._count:
+            msg = f"{self._name}: holds no readable frame"
+            raise CameraError(msg)
+        if frame is None:
+            msg = f"{self._name}: came to its end"
+            raise CameraEnded(msg)
+        return frame
+
+
+class RtspCamera(_OpenCvCamera):
+    """A network camera; frames come at its own rate."""
+
+    def __init__(self, source: RtspSource) -> None:
+        super().__init__(source.url)
+        self._source = source
+
+    def open(self) -> None:
+        """Connect within the time-out of the settings. Raises CameraError."""
+        os.environ.setdefault(_FFMPEG_OPTIONS, "rtsp_transport;tcp")
+        limits = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            self._source.open_timeout_ms,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            self._source.read_timeout_ms,
+        ]
+        capture = cv2.VideoCapture(self._source.url, cv2.CAP_FFMPEG, limits)
+        self._adopt(capture, "check address, network and credentials")
+
+    def next_frame(self) -> Frame:
+        """Return the next frame. Raises CameraError where none comes within the read time-out."""
+        frame = self._read()
+        if frame is None:
+            msg = f"{self._name}: no frame within {self._source.read_timeout_ms} ms"
+            raise CameraError(msg)
+        return frame
+
+
+class V4l2Camera(_OpenCvCamera):
+    """A camera of the kernel's."""
+
+    def __init__(self, source: V4l2Source) -> None:
+        super().__init__(source.device)
+        self._source = source
+
+    def open(self) -> None:
+        """Open the device and set what the settings name. Raises CameraError."""
+        self._adopt(cv2.VideoCapture(self._name, cv2.CAP_V4L2), "is it plugged in?")
+        wanted = {
+            cv2.CAP_PROP_FRAME_WIDTH: self._source.width,
+            cv2.CAP_PROP_FRAME_HEIGHT: self._source.height,
+            cv2.CAP_PROP_FPS: self._source.fps,
+        }
+        for prop, value in wanted.items():
+            if value is None or self._capture is None:
+                continue
+            self._capture.set(prop, value)
+            got = self._capture.get(prop)
+            if abs(got - value) > 0.5:
+                self.close()
+                msg = f"{self._name}: asked for {value}, the camera does {got}; set what it can do"
+                raise CameraError(msg)
+
+    def next_frame(self) -> Frame:
+        """Return the next frame. Raises CameraError where the device stopped answering."""
+        frame = self._read()
+        if frame is None:
+            msg = f"{self._name}: no frame; was it unplugged?"
+            raise CameraError(msg)
+        return frame

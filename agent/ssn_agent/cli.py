@@ -1,0 +1,193 @@
+"""`ssn-agent`: the command line, thin. What it calls does the work."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ssn_agent import __version__
+from ssn_agent.errors import AgentError, SettingsError
+from ssn_agent.settings import DEFAULT_PATH, Settings, load_settings
+
+app = typer.Typer(
+    help="Watches cameras and decides part by part: PASS, FAIL or INVALID.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look at a model bundle.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Read the ledger.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(ledger_app, name="ledger")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="Settings file (TOML).", envvar="SSN_CONFIG")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting: key.path=value.")
+]
+
+
+def _settings(config: Path, overrides: list[str] | None) -> Settings:
+    return load_settings(config, overrides or [])
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ssn-agent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEFAULT_PATH,
+    overrides: SetOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when every camera has come to its end.")
+    ] = False,
+) -> None:
+    """Run the agent until SIGTERM or Ctrl-C."""
+    from ssn_agent.log import configure
+    from ssn_agent.processes import Stop
+    from ssn_agent.supervisor.supervisor import Supervisor
+
+    settings = _settings(config, overrides)
+    configure(settings.log_level, "supervisor")
+    stop = Stop(interactive=True)
+    Supervisor(settings).run(stop, once=once)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where ledger, heatmaps and pictures go.")] = Path(
+        "demo-out"
+    ),
+    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 30.0,
+    fps: Annotated[float, typer.Option(min=0.5, max=100, help="Parts a second.")] = 8.0,
+    seed: Annotated[int, typer.Option(min=0, help="Which parts the line shows.")] = 0,
+) -> None:
+    """Run the main job on a drawn production line, with a broker of its own."""
+    from ssn_agent.demo.show import show
+
+    show(out, seconds, fps, seed)
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
+    """Say what is wrong with the settings, by file, key and reason."""
+    settings = _settings(config, overrides)
+    typer.echo(f"{config}: sound; {len(settings.cameras)} camera(s), digest {settings.digest[:12]}")
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
+    """Print the settings in force as JSON, without secrets."""
+    settings = _settings(config, overrides)
+    typer.echo(settings.model_dump_json(indent=2, exclude={"broker": {"password"}}))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the settings."""
+    import json
+
+    typer.echo(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+@bundle_app.command("verify")
+def bundle_verify(bundle: Path) -> None:
+    """Check a bundle's files and replay its vectors on this machine."""
+    from ssn_agent.bundles.archive import Bundle
+    from ssn_agent.inference.scorer import Scorer
+
+    opened = Bundle.open(bundle)
+    scorer = Scorer(opened)
+    worst = scorer.check_vectors()
+    manifest = opened.manifest
+    typer.echo(
+        f"{bundle}: sound; {manifest.name} {manifest.version}, {manifest.regime.value}, "
+        f"{len(manifest.vectors)} vectors reproduced on {scorer.engine.name} to {worst:.1e}"
+    )
+
+
+LedgerOption = Annotated[
+    Path | None, typer.Option("--ledger", help="Database file; default: the settings' one.")
+]
+
+
+def _ledger_path(ledger: Path | None, config: Path) -> Path:
+    if ledger is not None:
+        return ledger
+    return _settings(config, None).ledger_path
+
+
+@ledger_app.command("stats")
+def ledger_stats(ledger: LedgerOption = None, config: ConfigOption = DEFAULT_PATH) -> None:
+    """Print counts and latencies, by camera."""
+    from ssn_agent.ledger.reader import open_ledger, stats
+
+    table = Table("camera", "triggers", "PASS", "FAIL", "INVALID", "median ms", "p99 ms", "waiting")
+    for item in stats(open_ledger(_ledger_path(ledger, config))):
+        reasons = ", ".join(
+            f"{name} {count}" for name, count in sorted(item.counts.invalid.items())
+        )
+        table.add_row(
+            item.camera,
+            str(item.triggers),
+            str(item.counts.passed),
+            str(item.counts.failed),
+            reasons or "0",
+            _figure(item.latency_median_ms),
+            _figure(item.latency_p99_ms),
+            str(item.undelivered),
+        )
+    Console().print(table)
+
+
+@ledger_app.command("export")
+def ledger_export(
+    out: Annotated[Path | None, typer.Option(help="CSV file; default: standard output.")] = None,
+    ledger: LedgerOption = None,
+    config: ConfigOption = DEFAULT_PATH,
+) -> None:
+    """Write every verdict as CSV, oldest first."""
+    from ssn_agent.ledger.reader import export, export_csv, open_ledger
+
+    engine = open_ledger(_ledger_path(ledger, config))
+    if out is None:
+        export_csv(engine, sys.stdout)
+    else:
+        typer.echo(f"{out}: {export(engine, out)} verdicts", err=True)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def main() -> None:
+    """Run the command line; every failure of ours is one message and an exit code."""
+    try:
+        app()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except AgentError as error:
+        sys.stderr.write(f"ssn-agent: {error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,444 @@
+"""The byte table of the journal file. Little-endian; every offset is stated here and nowhere else.
+
+    header, 4096 bytes
+        0  magic      8   b"SSNJRNL\\n"
+        8  layout     4   version of this table, 1
+       12  capacity   4   records
+       16  epoch     16   UUID of the numbering
+       32  boot      16   UUID of the boot that the monotonic times belong to
+       48  first      8   first sequence number of this file
+       56  camera    64   name, zero-padded ASCII
+      120  crc        4   CRC-32 of the bytes before
+     1024  camera  1024   by capture: how the camera is; written again and again
+     2048  model   1024   by inference: what judges; written again and again
+    record of sequence n, 2048 bytes, at 4096 + 2048 * (n % capacity)
+        0  accepted 1024  by capture: the trigger
+     1024  captured   64  by capture: its frame, or why there is none
+     1088  result    864  by inference: what the model made of it
+     1952  decision   64  by the ledger process: the verdict
+     2016  committed  32  by the ledger process: the verdict is in the database
+
+A region is one `struct` with its sequence number first and a CRC-32 last. It counts when the number
+is the record's and the CRC holds: so a reader never takes half a write for a whole one, whatever
+the processor's memory order and whenever the writer was killed, and what an earlier turn of the
+ring left behind does not count either. Each region has one writing process.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from uuid import UUID
+
+from ssn_contract.messages import InvalidReason
+
+MAGIC = b"SSNJRNL\n"
+LAYOUT_VERSION = 1
+HEADER_BYTES = 4096
+RECORD_BYTES = 2048
+CAPACITY = 4096
+"""Records of a journal: 68 s at 60 frames a second."""
+MAX_DEFECTS = 16
+"""Regions that a record holds: the largest ones; the count of all is kept beside them."""
+
+REASONS: tuple[InvalidReason, ...] = tuple(InvalidReason)
+"""A reason's place here is its number on disk: new ones are appended to the enumeration."""
+
+
+class Outcome(IntEnum):
+    """How a step of a record ended."""
+
+    OK = 0
+    PASS = 1
+    FAIL = 2
+    INVALID = 3
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a journal belongs to."""
+
+    camera: str
+    epoch: UUID
+    boot: UUID
+    first: int
+    capacity: int = CAPACITY
+
+
+class CameraState(IntEnum):
+    """How a camera is."""
+
+    STARTING = 0
+    RUNNING = 1
+    ENDED = 2
+    FAULTY = 3
+
+
+@dataclass(frozen=True)
+class CameraNote:
+    """How the camera is, and since when."""
+
+    state: CameraState
+    since_utc_ns: int
+    message: str
+
+
+@dataclass(frozen=True)
+class ModelNote:
+    """What judges this camera's frames; an empty digest: nothing does, and `message` says why."""
+
+    since_utc_ns: int
+    bundle_digest: str
+    bundle_name: str
+    bundle_version: str
+    engine: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A trigger that was counted. Times in nanoseconds; `monotonic` is CLOCK_MONOTONIC."""
+
+    triggered_monotonic_ns: int
+    triggered_utc_ns: int
+    deadline_monotonic_ns: int
+    part_id: str | None
+    product: str | None
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The frame of a trigger and the pixel slot it lies in, or why there is none."""
+
+    reason: InvalidReason | None
+    slot: int = 0
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+    frame_monotonic_ns: int = 0
+    frame_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A region of the map in source-image pixels; box and area are 0 for a peak alone."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area_px: int
+    peak_x: int
+    peak_y: int
+    peak: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the model made of a frame, or why it could not."""
+
+    outcome: Outcome
+    reason: InvalidReason | None
+    finished_monotonic_ns: int
+    score: float = 0.0
+    bundle_digest: str = ""
+    bundle_name: str = ""
+    bundle_version: str = ""
+    engine: str = ""
+    heatmap: bool = False
+    """A heatmap file was written before this result."""
+    defects: tuple[Defect, ...] = ()
+    defect_count: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The one verdict."""
+
+    outcome: Outcome
+    reason: InvalidReason | None
+    decided_monotonic_ns: int
+    decided_utc_ns: int
+
+
+_HEADER = struct.Struct("<8sII16s16sQ64s")
+_ACCEPTED = struct.Struct("<QQQQH480sH256s")
+_CAPTURED = struct.Struct("<QBIIIIQq")
+_RESULT = struct.Struct("<QBBQd32s64s64s48sBBI")
+_DEFECT = struct.Struct("<IIIIIIIf")
+_DECISION = struct.Struct("<QBBQQ")
+_COMMITTED = struct.Struct("<Q")
+_CAMERA_NOTE = struct.Struct("<BQ400s")
+_MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
+_CRC = struct.Struct("<I")
+
+CAMERA_NOTE_AT = 1024
+MODEL_NOTE_AT = 2048
+ACCEPTED_AT = 0
+CAPTURED_AT = 1024
+RESULT_AT = 1088
+DECISION_AT = 1952
+COMMITTED_AT = 2016
+
+MAX_PART_ID_BYTES = 480
+MAX_PRODUCT_BYTES = 256
+_NO_REASON = 255
+_NO_TEXT = 0xFFFF
+
+
+def sealed(body: bytes) -> bytes:
+    """Append the CRC-32 of a region's body."""
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def unsealed(buffer: memoryview, offset: int, size: int) -> bytes | None:
+    """Return a region's body where its CRC-32 holds, else None."""
+    body = bytes(buffer[offset : offset + size])
+    (crc,) = _CRC.unpack_from(buffer, offset + size)
+    return body if crc == zlib.crc32(body) else None
+
+
+def pack_header(header: Header) -> bytes:
+    """Return the header's bytes."""
+    return sealed(
+        _HEADER.pack(
+            MAGIC,
+            LAYOUT_VERSION,
+            header.capacity,
+            header.epoch.bytes,
+            header.boot.bytes,
+            header.first,
+            header.camera.encode("ascii"),
+        )
+    )
+
+
+def unpack_header(buffer: memoryview) -> Header | None:
+    """Return the header, or None where the bytes are not a whole one of this layout."""
+    body = unsealed(buffer, 0, _HEADER.size)
+    if body is None:
+        return None
+    magic, version, capacity, epoch, boot, first, camera = _HEADER.unpack(body)
+    if magic != MAGIC or version != LAYOUT_VERSION:
+        return None
+    return Header(_unpad(camera), UUID(bytes=epoch), UUID(bytes=boot), first, capacity)
+
+
+def pack_camera_note(note: CameraNote) -> bytes:
+    """Return the note's bytes; a long message is cut."""
+    return sealed(_CAMERA_NOTE.pack(note.state, note.since_utc_ns, _cut(note.message)))
+
+
+def unpack_camera_note(buffer: memoryview) -> CameraNote | None:
+    """Return the note, or None while there is none or it is just being written."""
+    body = unsealed(buffer, CAMERA_NOTE_AT, _CAMERA_NOTE.size)
+    if body is None:
+        return None
+    state, since, message = _CAMERA_NOTE.unpack(body)
+    return CameraNote(CameraState(state), since, message.rstrip(b"\0").decode(errors="replace"))
+
+
+def pack_model_note(note: ModelNote) -> bytes:
+    """Return the note's bytes; a long message is cut."""
+    return sealed(
+        _MODEL_NOTE.pack(
+            note.since_utc_ns,
+            bytes.fromhex(note.bundle_digest),
+            note.bundle_name.encode("ascii"),
+            note.bundle_version.encode("ascii"),
+            note.engine.encode("ascii"),
+            _cut(note.message),
+        )
+    )
+
+
+def unpack_model_note(buffer: memoryview) -> ModelNote | None:
+    """Return the note, or None while there is none or it is just being written."""
+    body = unsealed(buffer, MODEL_NOTE_AT, _MODEL_NOTE.size)
+    if body is None:
+        return None
+    since, digest, name, version, engine, message = _MODEL_NOTE.unpack(body)
+    return ModelNote(
+        since,
+        digest.hex() if any(digest) else "",
+        _unpad(name),
+        _unpad(version),
+        _unpad(engine),
+        message.rstrip(b"\0").decode(errors="replace"),
+    )
+
+
+def pack_accepted(sequence: int, value: Accepted) -> bytes:
+    """Return the region's bytes. The texts must fit: see `MAX_PART_ID_BYTES`."""
+    part_id, part_id_size = _text(value.part_id)
+    product, product_size = _text(value.product)
+    return sealed(
+        _ACCEPTED.pack(
+            sequence,
+            value.triggered_monotonic_ns,
+            value.triggered_utc_ns,
+            value.deadline_monotonic_ns,
+            part_id_size,
+            part_id,
+            product_size,
+            product,
+        )
+    )
+
+
+def unpack_accepted(record: memoryview) -> tuple[int, Accepted] | None:
+    """Return (sequence, region) of any turn of the ring; None where it is not whole."""
+    body = unsealed(record, ACCEPTED_AT, _ACCEPTED.size)
+    if body is None:
+        return None
+    sequence, mono, utc, deadline, n_part, part, n_product, product = _ACCEPTED.unpack(body)
+    return sequence, Accepted(
+        mono, utc, deadline, _untext(part, n_part), _untext(product, n_product)
+    )
+
+
+def pack_captured(sequence: int, value: Captured) -> bytes:
+    """Return the region's bytes."""
+    return sealed(
+        _CAPTURED.pack(
+            sequence,
+            _reason(value.reason),
+            value.slot,
+            value.height,
+            value.width,
+            value.channels,
+            value.frame_monotonic_ns,
+            -1 if value.frame_id is None else value.frame_id,
+        )
+    )
+
+
+def unpack_captured(record: memoryview, sequence: int) -> Captured | None:
+    """Return the region where it is whole and of this sequence number."""
+    body = unsealed(record, CAPTURED_AT, _CAPTURED.size)
+    if body is None:
+        return None
+    number, reason, slot, height, width, channels, mono, frame_id = _CAPTURED.unpack(body)
+    if number != sequence:
+        return None
+    return Captured(
+        _unreason(reason), slot, height, width, channels, mono, None if frame_id < 0 else frame_id
+    )
+
+
+def pack_result(sequence: int, value: Result) -> bytes:
+    """Return the region's bytes; the names are cut to their fields."""
+    body = _RESULT.pack(
+        sequence,
+        value.outcome,
+        _reason(value.reason),
+        value.finished_monotonic_ns,
+        value.score,
+        bytes.fromhex(value.bundle_digest),
+        value.bundle_name.encode("ascii"),
+        value.bundle_version.encode("ascii"),
+        value.engine.encode("ascii"),
+        value.heatmap,
+        len(value.defects),
+        value.defect_count,
+    )
+    for d in value.defects:
+        body += _DEFECT.pack(d.x, d.y, d.width, d.height, d.area_px, d.peak_x, d.peak_y, d.peak)
+    return sealed(body.ljust(_RESULT.size + MAX_DEFECTS * _DEFECT.size, b"\0"))
+
+
+def unpack_result(record: memoryview, sequence: int) -> Result | None:
+    """Return the region where it is whole and of this sequence number."""
+    body = unsealed(record, RESULT_AT, _RESULT.size + MAX_DEFECTS * _DEFECT.size)
+    if body is None:
+        return None
+    (
+        number,
+        outcome,
+        reason,
+        finished,
+        score,
+        digest,
+        name,
+        version,
+        engine,
+        heatmap,
+        count,
+        n_all,
+    ) = _RESULT.unpack_from(body)
+    if number != sequence:
+        return None
+    start = _RESULT.size
+    defects = (Defect(*_DEFECT.unpack_from(body, start + i * _DEFECT.size)) for i in range(count))
+    return Result(
+        Outcome(outcome),
+        _unreason(reason),
+        finished,
+        score,
+        digest.hex() if any(digest) else "",
+        _unpad(name),
+        _unpad(version),
+        _unpad(engine),
+        bool(heatmap),
+        tuple(defects),
+        n_all,
+    )
+
+
+def pack_decision(sequence: int, value: Decision) -> bytes:
+    """Return the region's bytes."""
+    return sealed(
+        _DECISION.pack(
+            sequence,
+            value.outcome,
+            _reason(value.reason),
+            value.decided_monotonic_ns,
+            value.decided_utc_ns,
+        )
+    )
+
+
+def unpack_decision(record: memoryview, sequence: int) -> Decision | None:
+    """Return the region where it is whole and of this sequence number."""
+    body = unsealed(record, DECISION_AT, _DECISION.size)
+    if body is None:
+        return None
+    number, outcome, reason, mono, utc = _DECISION.unpack(body)
+    if number != sequence:
+        return None
+    return Decision(Outcome(outcome), _unreason(reason), mono, utc)
+
+
+def pack_committed(sequence: int) -> bytes:
+    """Return the region's bytes."""
+    return sealed(_COMMITTED.pack(sequence))
+
+
+def is_committed(record: memoryview, sequence: int) -> bool:
+    """Say whether the verdict of this sequence number is in the database."""
+    return unsealed(record, COMMITTED_AT, _COMMITTED.size) == _COMMITTED.pack(sequence)
+
+
+def _text(value: str | None) -> tuple[bytes, int]:
+    data = (value or "").encode()
+    return data, _NO_TEXT if value is None else len(data)
+
+
+def _untext(data: bytes, size: int) -> str | None:
+    return None if size == _NO_TEXT else data[:size].decode()
+
+
+def _reason(value: InvalidReason | None) -> int:
+    return _NO_REASON if value is None else REASONS.index(value)
+
+
+def _unreason(number: int) -> InvalidReason | None:
+    return None if number == _NO_REASON else REASONS[number]
+
+
+def _cut(message: str) -> bytes:
+    return message.encode()[:400]
+
+
+def _unpad(data: bytes) -> str:
+    return data.rstrip(b"\0").decode("ascii")

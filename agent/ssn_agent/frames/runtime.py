@@ -1,0 +1,44 @@
+"""Where in the runtime directory each mapped file, socket and note lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RuntimeFiles:
+    """Paths below the runtime directory, which outlives a restart of the service."""
+
+    root: Path
+
+    def journal(self, camera: str) -> Path:
+        """Return the trigger journal of a camera."""
+        return self.root / f"{camera}.journal"
+
+    def pixels(self, camera: str) -> Path:
+        """Return the pixel slots of a camera."""
+        return self.root / f"{camera}.pixels"
+
+    @property
+    def settings(self) -> Path:
+        """Return the settings in force, as the supervisor resolved them; readable by us alone."""
+        return self.root / "settings.json"
+
+    @property
+    def lock(self) -> Path:
+        """Return the file whose lock says that an agent runs here."""
+        return self.root / "agent.lock"
+
+    @property
+    def inference_ready(self) -> Path:
+        """Return the note that the inference process has opened its bundles."""
+        return self.root / "inference.ready"
+
+    @property
+    def inference_bell(self) -> Path:
+        """Return the socket on which the inference process is woken."""
+        return self.root / "inference.bell"
+
+    @property
+    def ledger_bell(self) -> Path:
+        """Return the socket on which the ledger process is woken."""
+        return self.root / "ledger.bell"

@@ -1,0 +1,217 @@
+"""The inference process: `python -m ssn_agent.inference.process SETTINGS PARENT`.
+
+Takes frames from all cameras in turn, scores them, writes the result into the journal, then wakes
+the ledger process. It owns nothing that outlives it: after its death the next one finds in the
+journals which frames have no result yet.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_agent.errors import AgentError, EngineError, ImageError
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import Captured, Defect, ModelNote, Outcome, Result
+from ssn_agent.frames.pixels import Pixels
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.regions import encode_heatmap, find_defects
+from ssn_agent.inference.scorer import Scored, Scorer
+from ssn_agent.log import configure, logger
+from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.settings import CameraSettings, Region, Settings, read_resolved
+from ssn_contract.messages import InvalidReason
+
+POLL_S = 0.1
+"""A lost ring costs at most this."""
+REOPEN_BUNDLE_S = 5.0
+
+
+@dataclass
+class _Lane:
+    """One camera: its files, what judges it, and the next record to look at."""
+
+    name: str
+    settings: CameraSettings
+    journal: Journal
+    slots: PixelSlots
+    cursor: int
+    scorer: Scorer | None = None
+    retry_at: float = 0.0
+
+
+class Inference:
+    """All cameras' frames to results."""
+
+    def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
+        """Map the files. Bundles are opened by `load`."""
+        self._settings = settings
+        self._ledger = Ringer(files.ledger_bell)
+        self._scorers: dict[Path, Scorer] = {}
+        self._lanes = []
+        for name, camera in settings.cameras.items():
+            journal = Journal(files.journal(name))
+            slots = PixelSlots(files.pixels(name))
+            self._lanes.append(_Lane(name, camera, journal, slots, journal.oldest()))
+
+    def load(self) -> None:
+        """Open the bundles that are missing, check them on this engine, and note what judges."""
+        for lane in self._lanes:
+            if lane.scorer is None and time.monotonic() >= lane.retry_at:
+                lane.scorer = self._scorer(lane)
+                lane.retry_at = time.monotonic() + REOPEN_BUNDLE_S
+
+    def turn(self) -> bool:
+        """Give every camera one frame's time; say whether there was anything to do."""
+        worked = [self._step(lane) for lane in self._lanes]
+        return any(worked)
+
+    def _scorer(self, lane: _Lane) -> Scorer | None:
+        path = lane.settings.bundle
+        message = "no bundle is set for this camera (cameras.NAME.bundle)"
+        scorer = None if path is None else self._scorers.get(path)
+        if path is not None and scorer is None:
+            try:
+                scorer = Scorer(Bundle.open(path), self._settings.inference.threads)
+                scorer.check_vectors()
+                self._scorers[path] = scorer
+                logger().info("bundle in force", bundle=str(path), engine=scorer.engine.name)
+            except AgentError as error:
+                scorer, message = None, str(error)
+        if scorer is None:
+            logger().error("no model", camera=lane.name, problem=message)
+        lane.journal.note_model(_model_note(scorer, message))
+        self._ledger.ring()
+        return scorer
+
+    def _step(self, lane: _Lane) -> bool:
+        """Finish at most one frame of a camera."""
+        lane.journal.refresh()
+        while lane.cursor <= lane.journal.head:
+            entry = lane.journal.read(lane.cursor)
+            if entry is None:  # the ring has moved on: the ledger closed it long ago
+                lane.cursor = max(lane.cursor + 1, lane.journal.oldest())
+                continue
+            if entry.captured is None:
+                return False
+            lane.cursor += 1
+            if entry.captured.reason is None and entry.result is None:
+                lane.journal.finish(entry.sequence, self._judge(lane, entry, entry.captured))
+                self._ledger.ring()
+                return True
+        return False
+
+    def _judge(self, lane: _Lane, entry: Entry, captured: Captured) -> Result:
+        if time.monotonic_ns() > entry.accepted.deadline_monotonic_ns:
+            return _invalid(InvalidReason.LATE)  # scoring it would only make the next one late too
+        if lane.scorer is None:
+            return _invalid(InvalidReason.NO_MODEL)
+        size = captured.height, captured.width
+        frame = lane.slots.view(captured.slot, *size, captured.channels)
+        try:
+            region = judged_region(lane.settings.roi, *size)
+            scored = lane.scorer.score(_crop(frame, region))
+        except ImageError as error:
+            logger().warning("frame not judged", camera=lane.name, problem=str(error))
+            return _invalid(InvalidReason.UNREADABLE)
+        except EngineError as error:
+            logger().error("engine fault", camera=lane.name, problem=str(error))
+            return _invalid(InvalidReason.NO_MODEL)
+        return self._result(lane, lane.scorer, entry.sequence, scored, region)
+
+    def _result(
+        self, lane: _Lane, scorer: Scorer, sequence: int, scored: Scored, region: Region
+    ) -> Result:
+        outcome = Outcome.FAIL if scored.score >= lane.settings.threshold else Outcome.PASS
+        defects: tuple[Defect, ...] = ()
+        count = 0
+        if outcome is Outcome.FAIL:
+            defects, count = find_defects(
+                scored.map, scorer.precision.map, region, lane.settings.min_defect_area_px
+            )
+        wanted = {"fail": outcome is Outcome.FAIL, "all": True, "none": False}
+        heatmap = wanted[lane.settings.heatmap] and self._write_heatmap(
+            lane, sequence, encode_heatmap(scored.map, scorer.precision.map)
+        )
+        return Result(
+            outcome=outcome,
+            reason=None,
+            finished_monotonic_ns=time.monotonic_ns(),
+            score=scored.score,
+            bundle_digest=scorer.bundle.digest,
+            bundle_name=scorer.bundle.manifest.name,
+            bundle_version=scorer.bundle.manifest.version,
+            engine=scorer.engine.name,
+            heatmap=heatmap,
+            defects=defects,
+            defect_count=count,
+        )
+
+    def _write_heatmap(self, lane: _Lane, sequence: int, data: bytes) -> bool:
+        """Write the file before the result names it; a full disk costs the picture alone."""
+        path = heatmap_path(
+            self._settings.heatmap_dir, lane.name, lane.journal.header.epoch, sequence
+        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            logger().error("heatmap not written", file=str(path), problem=error.strerror)
+            return False
+        return True
+
+
+def judged_region(roi: Region | None, height: int, width: int) -> Region:
+    """Return the part of the image that is judged. Raises ImageError where it does not fit."""
+    if roi is None:
+        return Region(x=0, y=0, width=width, height=height)
+    if roi.x + roi.width > width or roi.y + roi.height > height:
+        msg = (
+            f"the region of interest {roi.width} x {roi.height} at ({roi.x}, {roi.y}) does not fit "
+            f"into a frame of {width} x {height}; change cameras.NAME.roi"
+        )
+        raise ImageError(msg)
+    return roi
+
+
+def _crop(frame: Pixels, region: Region) -> Pixels:
+    return frame[region.y : region.y + region.height, region.x : region.x + region.width]
+
+
+def _invalid(reason: InvalidReason) -> Result:
+    return Result(Outcome.INVALID, reason, time.monotonic_ns())
+
+
+def _model_note(scorer: Scorer | None, message: str) -> ModelNote:
+    now = time.time_ns()
+    if scorer is None:
+        return ModelNote(now, "", "", "", "", message)
+    manifest = scorer.bundle.manifest
+    return ModelNote(
+        now, scorer.bundle.digest, manifest.name, manifest.version, scorer.engine.name, ""
+    )
+
+
+def main(settings_path: str, parent: str) -> None:
+    """Run until asked to stop."""
+    end_with_parent(int(parent))
+    stop = Stop()
+    settings = read_resolved(Path(settings_path))
+    configure(settings.log_level, "inference")
+    files = RuntimeFiles(settings.runtime_dir)
+    bell = Doorbell(files.inference_bell)
+    inference = Inference(settings, files)
+    inference.load()
+    files.inference_ready.touch()
+    while not stop:
+        inference.load()
+        if not inference.turn():
+            bell.wait(POLL_S)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

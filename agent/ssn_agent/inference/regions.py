@@ -1,0 +1,65 @@
+"""A map to the defects that a verdict lists, and to the heatmap that people look at."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_agent.errors import ImageError
+from ssn_agent.frames.layout import MAX_DEFECTS, Defect
+from ssn_agent.inference.calibration import calibrate
+from ssn_agent.settings import Region
+from ssn_contract.manifest import Calibration
+
+
+def find_defects(
+    raw_map: NDArray[np.float32], calibration: Calibration, region: Region, min_area_px: int
+) -> tuple[tuple[Defect, ...], int]:
+    """Find the regions of a raw map [H, W] at or above the map threshold, 8-connected.
+
+    Boxes, areas and peaks are in pixels of the source image; `region` is the part of it that the
+    map covers. Returns the largest ones by area, at most `MAX_DEFECTS`, and how many there are in
+    all. Where no region passes, the one defect is the peak alone: box and area are 0.
+    """
+    above = (raw_map >= calibration.threshold).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    scale_x, scale_y = region.width / raw_map.shape[1], region.height / raw_map.shape[0]
+    found = []
+    for i in range(1, count):
+        left, top, width, height, area = (int(v) for v in stats[i])
+        area_px = round(area * scale_x * scale_y)
+        if area_px < min_area_px:
+            continue
+        window = np.s_[top : top + height, left : left + width]
+        inside = np.where(labels[window] == i, raw_map[window], -np.inf)
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        x0, y0 = region.x + int(left * scale_x), region.y + int(top * scale_y)
+        x1 = region.x + int(np.ceil((left + width) * scale_x))
+        y1 = region.y + int(np.ceil((top + height) * scale_y))
+        peak = _peak(raw_map, calibration, region, top + int(row), left + int(column))
+        found.append(Defect(x0, y0, x1 - x0, y1 - y0, max(1, area_px), *peak))
+    if not found:
+        row, column = np.unravel_index(int(raw_map.argmax()), raw_map.shape)
+        found = [Defect(0, 0, 0, 0, 0, *_peak(raw_map, calibration, region, int(row), int(column)))]
+    found.sort(key=lambda defect: defect.area_px, reverse=True)
+    return tuple(found[:MAX_DEFECTS]), len(found)
+
+
+def _peak(
+    raw_map: NDArray[np.float32], calibration: Calibration, region: Region, row: int, column: int
+) -> tuple[int, int, float]:
+    x = region.x + int((column + 0.5) * region.width / raw_map.shape[1])
+    y = region.y + int((row + 0.5) * region.height / raw_map.shape[0])
+    return x, y, float(calibrate(float(raw_map[row, column]), calibration))
+
+
+def encode_heatmap(raw_map: NDArray[np.float32], calibration: Calibration) -> bytes:
+    """Return the map as an 8-bit gray PNG of its own size: 255 times the calibrated value.
+
+    128 is the map threshold: 0.5 falls between 127 and 128 and is rounded to the even one.
+    """
+    gray = np.rint(255.0 * calibrate(raw_map, calibration)).astype(np.uint8)
+    done, data = cv2.imencode(".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        msg = f"a heatmap of {gray.shape} cannot be encoded as PNG"
+        raise ImageError(msg)
+    return data.tobytes()

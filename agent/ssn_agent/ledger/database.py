@@ -1,0 +1,65 @@
+"""Open the ledger's database, bring it to this version's schema, translate its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from ssn_agent.errors import LedgerError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_MS = 1000
+
+
+def open_database(path: Path, *, read_only: bool = False) -> Engine:
+    """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL)."""
+    url = f"sqlite:///{path}"
+    if read_only:
+        url = f"sqlite:///file:{path}?mode=ro&uri=true"
+    engine = create_engine(url)
+
+    def configure(connection: Any, record: object) -> None:
+        del record
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        if not read_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
+    return engine
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to a revision. Raises LedgerError."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        with translated(engine), engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+    except CommandError as error:
+        msg = f"{engine.url.database}: {error}; it was written by a newer version: update the agent"
+        raise LedgerError(msg) from error
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn the database's errors into LedgerError, naming the file."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        msg = (
+            f"{engine.url.database}: the ledger cannot be used ({cause}); check disk space, "
+            "permissions and the file"
+        )
+        raise LedgerError(msg) from error

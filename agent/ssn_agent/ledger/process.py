@@ -1,0 +1,219 @@
+"""The ledger process: `python -m ssn_agent.ledger.process SETTINGS PARENT`.
+
+It owns the deadlines, the database and the line to the broker. One turn, in this order:
+
+1. Decide what is due, and note each decision in its journal.
+2. Commit the decided verdicts with their defects and messages: on the disk when that returns.
+3. Note the commits in the journals. A death between 2 and 3 is harmless: the rows are there.
+4. Hand committed messages to the broker, up to a window; note what it has acknowledged.
+
+While the database cannot be written, verdicts go out marked `durable: false`, stay in the journal,
+and are committed when it can be written again.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from ssn_agent.errors import LedgerError
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import Decision, ModelNote
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.ledger.database import open_database
+from ssn_agent.ledger.status import model_in_force, offline_status, station_status
+from ssn_agent.ledger.stream import PendingTriggers
+from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
+from ssn_agent.ledger.writer import LedgerWriter
+from ssn_agent.log import configure, logger
+from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.publish.mqtt import BrokerLink, Connected
+from ssn_agent.publish.outbox import Outbox
+from ssn_agent.settings import Settings, read_resolved
+from ssn_contract.topics import Topics
+
+TICK_S = 0.02
+"""How far a deadline may be overrun before it is noticed, and what a lost ring costs."""
+ACK_DELAY_S = 0.2
+"""Acknowledgements wait this long for a commit to travel with, to spare the disk."""
+STATUS_S = 2.0
+LEDGER_RETRY_S = 1.0
+DRAIN_S = 10.0
+"""How long an orderly end waits for the broker; what is left is sent at the next start."""
+
+
+class LedgerProcess:
+    """Verdicts into the ledger, then to the broker."""
+
+    def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
+        """Open everything. Raises LedgerError, JournalError, BrokerError."""
+        self._settings = settings
+        self._topics = Topics(settings.station)
+        self._messages = VerdictWriter(settings)
+        self._writer = LedgerWriter(
+            open_database(settings.ledger_path), str(settings.station), self._messages
+        )
+        self._streams: dict[str, PendingTriggers] = {}
+        for name in settings.cameras:
+            journal = Journal(files.journal(name))
+            self._writer.open_stream(name, journal.header.epoch)
+            counts = self._writer.counts(name, journal.header.epoch)
+            self._streams[name] = PendingTriggers(journal, counts)
+        self._bell = Doorbell(files.ledger_bell)
+        client_id = f"ssn-{settings.station}".replace("/", "-")
+        self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
+        self._outbox = Outbox(self._link, self._writer, settings.broker.inflight)
+        self._ledger_problem: str | None = None
+        self._retry_at = 0.0
+        self._ack_at: float | None = None
+        self._status_at = 0.0
+        self._models: dict[str, ModelNote] = {}
+        self._sent_unwritten: set[tuple[str, int]] = set()
+
+    def run(self, stop: Stop) -> None:
+        """Work until asked to stop, then close what is pending and drain the outbox."""
+        self._link.start(self._topics.status, offline_status(self._settings).model_dump_json())
+        while not stop:
+            self._turn()
+        patience_ends = time.monotonic() + DRAIN_S
+        while not self._finished() and time.monotonic() < patience_ends:
+            self._turn()
+        self._close()
+
+    def _turn(self) -> None:
+        self._bell.wait(TICK_S)
+        for event in self._link.events():
+            self._outbox.take(event)
+            if isinstance(event, Connected):
+                self._status_at = 0.0
+                self._models.clear()
+        self._write()
+        self._keep_late_results()
+        if self._ledger_problem is None:
+            self._outbox.pump()
+        self._report()
+
+    def _write(self) -> None:
+        """Steps 1 to 3."""
+        if time.monotonic() < self._retry_at:
+            return
+        due = list(self._due())
+        acks_are_due = self._ack_at is not None and time.monotonic() >= self._ack_at
+        delivery = self._outbox.take_delivery()
+        if delivery and self._ack_at is None:
+            self._ack_at = time.monotonic() + ACK_DELAY_S
+        if not due and not (delivery and acks_are_due):
+            self._outbox.put_back(delivery)
+            return
+        try:
+            self._writer.write([item for _, item, _ in due], delivery)
+        except LedgerError as error:
+            self._outbox.put_back(delivery)
+            self._ledger_failed(error, [item for _, item, _ in due])
+            return
+        self._ack_at = None
+        if self._ledger_problem is not None:
+            logger().info("the ledger can be written again")
+            self._ledger_problem = None
+            self._sent_unwritten.clear()
+        for stream, item, decision in due:
+            stream.committed(item.entry, decision)
+        if due:
+            self._outbox.wake()
+
+    def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
+        found = []
+        monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
+        for stream in self._streams.values():
+            stream.refresh()
+            header = stream.journal.header
+            for entry, decision in stream.due(monotonic_ns, utc_ns):
+                message = self._messages.message(header, entry, decision)
+                found.append((stream, Decided(header, entry, message), decision))
+        return found
+
+    def _ledger_failed(self, error: LedgerError, items: list[Decided]) -> None:
+        """Send once, marked, what cannot be committed now; it stays in the journal."""
+        if self._ledger_problem is None:
+            logger().error("the ledger cannot be written", problem=str(error))
+        self._ledger_problem = str(error)
+        self._retry_at = time.monotonic() + LEDGER_RETRY_S
+        for item in items:
+            key = (item.header.camera, item.entry.sequence)
+            if self._outbox.connected and key not in self._sent_unwritten:
+                self._sent_unwritten.add(key)
+                marked = item.message.model_copy(update={"durable": False})
+                topic = self._topics.verdict(item.header.camera)
+                self._link.publish(topic, marked.model_dump_json())
+
+    def _keep_late_results(self) -> None:
+        if self._ledger_problem is not None:
+            return
+        for name, stream in self._streams.items():
+            for entry in stream.late_results():
+                self._keep_late(name, stream, entry)
+
+    def _keep_late(self, name: str, stream: PendingTriggers, entry: Entry) -> None:
+        if entry.result is None:
+            return
+        columns = late_columns(entry, entry.result)
+        try:
+            self._writer.keep_late(name, stream.journal.header.epoch, entry.sequence, columns)
+        except LedgerError as error:
+            logger().error("late result not kept", camera=name, problem=str(error))
+
+    def _report(self) -> None:
+        """Publish the status now and then, and the models where they have changed."""
+        if not self._outbox.connected:
+            return
+        for name, stream in self._streams.items():
+            note = stream.journal.model_note()
+            if note is not None and note != self._models.get(name):
+                self._models[name] = note
+                text = model_in_force(name, note).model_dump_json()
+                self._link.publish(self._topics.model(name), text, retain=True)
+        if time.monotonic() >= self._status_at:
+            self._status_at = time.monotonic() + STATUS_S
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        try:
+            undelivered = self._writer.count_undelivered()
+        except LedgerError as error:
+            undelivered, self._ledger_problem = None, str(error)
+        status = station_status(
+            self._settings,
+            self._streams,
+            ledger_problem=self._ledger_problem,
+            broker_problem=self._outbox.problem,
+            undelivered=undelivered,
+        )
+        self._link.publish(self._topics.status, status.model_dump_json(), retain=True)
+
+    def _finished(self) -> bool:
+        return self._outbox.idle and not any(stream.pending for stream in self._streams.values())
+
+    def _close(self) -> None:
+        for name, stream in self._streams.items():
+            if stream.pending:
+                logger().warning("triggers left for the next start", camera=name)
+                continue
+            header = stream.journal.header
+            self._writer.close_stream(name, header.epoch, stream.journal.head)
+        if self._outbox.connected:
+            text = offline_status(self._settings).model_dump_json()
+            self._link.publish(self._topics.status, text, retain=True)
+        self._link.stop()
+
+
+def main(settings_path: str, parent: str) -> None:
+    """Run until asked to stop."""
+    end_with_parent(int(parent))
+    stop = Stop()
+    settings = read_resolved(Path(settings_path))
+    configure(settings.log_level, "ledger")
+    LedgerProcess(settings, RuntimeFiles(settings.runtime_dir)).run(stop)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,90 @@
+"""What the station says of itself: counts that add up, cameras, models, alarms."""
+
+from datetime import datetime, timezone
+
+from ssn_agent import __version__
+from ssn_agent.frames.layout import CameraState, ModelNote
+from ssn_agent.ledger.stream import PendingTriggers
+from ssn_agent.ledger.verdicts import invalid_counts, utc
+from ssn_agent.settings import Settings
+from ssn_contract.messages import BundleRef, CameraStatus, ModelInForce, StationStatus
+
+
+def station_status(
+    settings: Settings,
+    streams: dict[str, PendingTriggers],
+    *,
+    ledger_problem: str | None,
+    broker_problem: str | None,
+    undelivered: int | None,
+) -> StationStatus:
+    """Return the status of a station that is online."""
+    alarms = [f"ledger: {ledger_problem}"] if ledger_problem else []
+    if broker_problem:
+        alarms.append(f"broker: {broker_problem}")
+    for name, stream in streams.items():
+        alarms += _camera_alarms(name, stream)
+    return StationStatus(
+        station=str(settings.station),
+        state="online",
+        at=datetime.now(timezone.utc),
+        agent=__version__,
+        ledger="faulty" if ledger_problem else "ok",
+        undelivered=undelivered,
+        alarms=[alarm[:200] for alarm in alarms],
+        cameras=[_camera(name, stream) for name, stream in streams.items()],
+    )
+
+
+def offline_status(settings: Settings) -> StationStatus:
+    """Return what the broker publishes when it loses us, and what we publish when we go."""
+    return StationStatus(
+        station=str(settings.station),
+        state="offline",
+        at=datetime.now(timezone.utc),
+        agent=__version__,
+        ledger=None,
+        undelivered=None,
+        alarms=[],
+        cameras=[],
+    )
+
+
+def model_in_force(camera: str, note: ModelNote) -> ModelInForce:
+    """Return which bundle judges a camera's frames."""
+    bundle = None
+    if note.bundle_digest:
+        bundle = BundleRef(
+            name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest
+        )
+    return ModelInForce(
+        camera=camera, bundle=bundle, engine=note.engine or None, since=utc(note.since_utc_ns)
+    )
+
+
+def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
+    note = stream.journal.camera_note()
+    state = CameraState.STARTING if note is None else note.state
+    return CameraStatus.model_validate(
+        {
+            "camera": name,
+            "state": state.name.lower(),
+            "epoch": stream.journal.header.epoch,
+            "triggers": stream.triggers,
+            "passed": stream.counts.passed,
+            "failed": stream.counts.failed,
+            "invalid": invalid_counts(stream.counts.invalid),
+            "pending": stream.pending,
+        }
+    )
+
+
+def _camera_alarms(name: str, stream: PendingTriggers) -> list[str]:
+    alarms = []
+    camera = stream.journal.camera_note()
+    if camera is not None and camera.state is CameraState.FAULTY:
+        alarms.append(f"{name}: {camera.message}")
+    model = stream.journal.model_note()
+    if model is not None and model.message:
+        alarms.append(f"{name}: {model.message}")
+    return alarms

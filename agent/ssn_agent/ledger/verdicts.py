@@ -1,0 +1,172 @@
+"""A decided journal record to the broker's message and the ledger's rows."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ssn_agent.frames.journal import Entry
+from ssn_agent.frames.layout import Decision, Defect, Header, Outcome, Result
+from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.settings import Settings
+from ssn_contract.messages import (
+    BundleRef,
+    DefectRegion,
+    HeatmapRef,
+    InvalidReason,
+    Verdict,
+    VerdictKind,
+)
+from ssn_contract.topics import Topics
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A trigger with its verdict, ready to be committed."""
+
+    header: Header
+    entry: Entry
+    message: Verdict
+
+
+def utc(nanoseconds: int) -> datetime:
+    """Return an aware UTC time, to the microsecond; exact, unlike a float of seconds."""
+    return EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+class VerdictWriter:
+    """Makes messages and rows under the settings in force."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._digest = settings.digest
+        self._topics = Topics(settings.station)
+
+    def message(self, header: Header, entry: Entry, decision: Decision) -> Verdict:
+        """Return the verdict as the broker gets it."""
+        judged = entry.result if decision.outcome is not Outcome.INVALID else None
+        accepted = entry.accepted
+        camera = self._settings.cameras[header.camera]
+        return Verdict(
+            station=str(self._settings.station),
+            camera=header.camera,
+            epoch=header.epoch,
+            sequence=entry.sequence,
+            part_id=accepted.part_id,
+            product=accepted.product,
+            verdict=VerdictKind(decision.outcome.name),
+            reason=decision.reason,
+            score=judged.score if judged else None,
+            threshold=camera.threshold if judged else None,
+            defects=[_region(d) for d in judged.defects] if judged else [],
+            heatmap=self._heatmap(header, entry, judged),
+            triggered_at=utc(accepted.triggered_utc_ns),
+            decided_at=utc(decision.decided_utc_ns),
+            latency_ms=_ms(accepted.triggered_monotonic_ns, decision.decided_monotonic_ns),
+            deadline_ms=_ms(accepted.triggered_monotonic_ns, accepted.deadline_monotonic_ns),
+            bundle=_bundle(judged) if judged else None,
+            engine=judged.engine if judged else None,
+            settings_digest=self._digest,
+            durable=True,
+        )
+
+    def _heatmap(self, header: Header, entry: Entry, judged: Result | None) -> HeatmapRef | None:
+        captured = entry.captured
+        if judged is None or captured is None or not judged.heatmap:
+            return None
+        roi = self._settings.cameras[header.camera].roi
+        file = heatmap_path(self._settings.heatmap_dir, header.camera, header.epoch, entry.sequence)
+        return HeatmapRef(
+            topic=self._topics.heatmap(header.camera, entry.sequence),
+            file=str(file),
+            x=roi.x if roi else 0,
+            y=roi.y if roi else 0,
+            width=roi.width if roi else captured.width,
+            height=roi.height if roi else captured.height,
+        )
+
+    def outbox(self, verdict: Verdict) -> list[dict[str, Any]]:
+        """Return the messages of a verdict, in the order in which they are sent."""
+        text = verdict.model_dump_json()
+        rows: list[dict[str, Any]] = [
+            {"topic": self._topics.verdict(verdict.camera), "payload": text, "file": None}
+        ]
+        if verdict.heatmap is not None:
+            rows.append(
+                {"topic": verdict.heatmap.topic, "payload": None, "file": verdict.heatmap.file}
+            )
+        return rows
+
+
+def trigger_row(decided: Decided) -> dict[str, Any]:
+    """Return the columns of `triggers`, but for its stream."""
+    captured = decided.entry.captured
+    framed = captured is not None and captured.reason is None
+    return {
+        "sequence": decided.entry.sequence,
+        "triggered_at": decided.message.triggered_at,
+        "part_id": decided.message.part_id,
+        "product": decided.message.product,
+        "frame_id": captured.frame_id if captured and framed else None,
+        "width": captured.width if captured and framed else None,
+        "height": captured.height if captured and framed else None,
+    }
+
+
+def verdict_row(message: Verdict) -> dict[str, Any]:
+    """Return the columns of `verdicts`, but for its trigger."""
+    bundle = message.bundle
+    return {
+        "verdict": message.verdict.value,
+        "reason": message.reason.value if message.reason else None,
+        "score": message.score,
+        "threshold": message.threshold,
+        "bundle_name": bundle.name if bundle else None,
+        "bundle_version": bundle.version if bundle else None,
+        "bundle_digest": bundle.digest if bundle else None,
+        "engine": message.engine,
+        "settings_digest": message.settings_digest,
+        "decided_at": message.decided_at,
+        "latency_ms": message.latency_ms,
+        "deadline_ms": message.deadline_ms,
+        "heatmap_file": message.heatmap.file if message.heatmap else None,
+    }
+
+
+def late_columns(entry: Entry, result: Result) -> dict[str, Any]:
+    """Return the columns that keep a result which came after the deadline."""
+    return {
+        "late_verdict": result.outcome.name,
+        "late_score": result.score,
+        "late_ms": _ms(entry.accepted.triggered_monotonic_ns, result.finished_monotonic_ns),
+    }
+
+
+def _region(defect: Defect) -> DefectRegion:
+    boxed = defect.area_px > 0
+    return DefectRegion(
+        x=defect.x if boxed else None,
+        y=defect.y if boxed else None,
+        width=defect.width if boxed else None,
+        height=defect.height if boxed else None,
+        area_px=defect.area_px if boxed else None,
+        peak_x=defect.peak_x,
+        peak_y=defect.peak_y,
+        peak=defect.peak,
+    )
+
+
+def _bundle(result: Result) -> BundleRef:
+    return BundleRef(
+        name=result.bundle_name, version=result.bundle_version, digest=result.bundle_digest
+    )
+
+
+def _ms(start_ns: int, end_ns: int) -> float:
+    return round((end_ns - start_ns) / 1e6, 3)
+
+
+def invalid_counts(rows: dict[str, int]) -> dict[InvalidReason, int]:
+    """Return counts by reason, from the database's texts."""
+    return {InvalidReason(reason): count for reason, count in sorted(rows.items())}

@@ -1,0 +1,233 @@
+"""The one writer of the ledger: verdicts with their messages in one transaction, then the rest."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, func, insert, select, update
+
+from ssn_agent.errors import LedgerError
+from ssn_agent.ledger.database import translated
+from ssn_agent.ledger.tables import (
+    DefectRow,
+    OutboxRow,
+    SettingsChange,
+    Stream,
+    TriggerRow,
+    VerdictRow,
+)
+from ssn_agent.ledger.verdicts import Decided, VerdictWriter, trigger_row, verdict_row
+from ssn_agent.publish.outbox import Delivery, Message
+from ssn_contract.messages import Verdict
+
+_UNDELIVERED = OutboxRow.published_at.is_(None) & OutboxRow.problem.is_(None)
+
+
+@dataclass(frozen=True)
+class OutboxMessage:
+    """A message that the broker has not acknowledged."""
+
+    id: int
+    topic: str
+    payload: str | None
+    file: str | None
+
+
+@dataclass
+class Counts:
+    """Closed triggers of a stream, by verdict."""
+
+    passed: int = 0
+    failed: int = 0
+    invalid: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def closed(self) -> int:
+        """Return how many triggers have a committed verdict."""
+        return self.passed + self.failed + self.invalid.total()
+
+    def add(self, verdict: str, reason: str | None, count: int = 1) -> None:
+        """Count verdicts of one kind."""
+        if verdict == "PASS":
+            self.passed += count
+        elif verdict == "FAIL":
+            self.failed += count
+        else:
+            self.invalid[str(reason)] += count
+
+
+class LedgerWriter:
+    """Writes. Every method is one transaction, on the disk when it returns. Raises LedgerError.
+
+    A stream is opened (`open_stream`) before anything of it is written.
+    """
+
+    def __init__(self, engine: Engine, station: str, messages: VerdictWriter) -> None:
+        self._engine = engine
+        self._station = station
+        self._messages = messages
+        self._streams: dict[tuple[str, UUID], int] = {}
+
+    def write(self, decided: Sequence[Decided], delivery: Delivery) -> None:
+        """Commit verdicts with their defects and messages, and what became of older messages.
+
+        A verdict whose trigger is there already is left as it is: the process died between the
+        commit and the note of it in the journal.
+        """
+        with translated(self._engine), self._engine.begin() as connection:
+            for item in decided:
+                self._insert(connection, item)
+            for row_id, at in delivery.published.items():
+                connection.execute(_outbox(row_id).values(published_at=at))
+            for row_id, problem in delivery.undeliverable.items():
+                connection.execute(_outbox(row_id).values(problem=problem))
+
+    def keep_late(self, camera: str, epoch: UUID, sequence: int, columns: dict[str, Any]) -> None:
+        """Keep what the model said after the deadline, beside the verdict."""
+        stream = self._stream(camera, epoch)
+        trigger = (
+            select(TriggerRow.id)
+            .where(TriggerRow.stream_id == stream, TriggerRow.sequence == sequence)
+            .scalar_subquery()
+        )
+        with translated(self._engine), self._engine.begin() as connection:
+            connection.execute(
+                update(VerdictRow).where(VerdictRow.trigger_id == trigger).values(columns)
+            )
+
+    def open_stream(self, camera: str, epoch: UUID) -> None:
+        """Note that numbers of this stream are being given out; first thing to do with a stream."""
+        known = select(Stream.id).where(
+            Stream.station == self._station, Stream.camera == camera, Stream.epoch == epoch
+        )
+        values = {
+            "station": self._station,
+            "camera": camera,
+            "epoch": epoch,
+            "opened_at": datetime.now(timezone.utc),
+        }
+        with translated(self._engine), self._engine.begin() as connection:
+            stream = connection.execute(known).scalar()
+            if stream is None:
+                stream = _insert(connection, Stream, values)
+            connection.execute(
+                update(Stream).where(Stream.id == stream).values(closed_sequence=None)
+            )
+        self._streams[camera, epoch] = stream
+
+    def close_stream(self, camera: str, epoch: UUID, sequence: int) -> None:
+        """Note that the stream ended with everything up to this number committed."""
+        stream = self._stream(camera, epoch)
+        with translated(self._engine), self._engine.begin() as connection:
+            connection.execute(
+                update(Stream).where(Stream.id == stream).values(closed_sequence=sequence)
+            )
+
+    def last_stream(self, camera: str) -> tuple[UUID, int | None] | None:
+        """Return the newest stream of a camera and its closing number; None where there is none."""
+        query = (
+            select(Stream.epoch, Stream.closed_sequence)
+            .where(Stream.station == self._station, Stream.camera == camera)
+            .order_by(Stream.id.desc())
+            .limit(1)
+        )
+        with translated(self._engine), self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else (row.epoch, row.closed_sequence)
+
+    def undelivered(self, after: int, limit: int) -> list[Message]:
+        """Return messages that wait, oldest first, with ids above `after`."""
+        query = (
+            select(OutboxRow.id, OutboxRow.topic, OutboxRow.payload, OutboxRow.file)
+            .where(_UNDELIVERED, OutboxRow.id > after)
+            .order_by(OutboxRow.id)
+            .limit(limit)
+        )
+        with translated(self._engine), self._engine.connect() as connection:
+            return [OutboxMessage(*row) for row in connection.execute(query)]
+
+    def count_undelivered(self) -> int:
+        """Return how many messages wait."""
+        query = select(func.count()).select_from(OutboxRow).where(_UNDELIVERED)
+        with translated(self._engine), self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    def counts(self, camera: str, epoch: UUID) -> Counts:
+        """Return the closed triggers of a stream, by verdict."""
+        query = (
+            select(VerdictRow.verdict, VerdictRow.reason, func.count())
+            .join(TriggerRow, TriggerRow.id == VerdictRow.trigger_id)
+            .join(Stream, Stream.id == TriggerRow.stream_id)
+            .where(Stream.station == self._station, Stream.camera == camera, Stream.epoch == epoch)
+            .group_by(VerdictRow.verdict, VerdictRow.reason)
+        )
+        counts = Counts()
+        with translated(self._engine), self._engine.connect() as connection:
+            for verdict, reason, count in connection.execute(query):
+                counts.add(verdict, reason, count)
+        return counts
+
+    def note_settings(self, digest: str, text: str, who: str) -> None:
+        """Note settings that come into force, where they differ from the last ones."""
+        newest = select(SettingsChange.new_digest).order_by(SettingsChange.id.desc()).limit(1)
+        with translated(self._engine), self._engine.begin() as connection:
+            old = connection.execute(newest).scalar()
+            if old == digest:
+                return
+            change = {
+                "at": datetime.now(timezone.utc),
+                "who": who,
+                "old_digest": old,
+                "new_digest": digest,
+                "new": text,
+            }
+            connection.execute(insert(SettingsChange).values(change))
+
+    def _insert(self, connection: Connection, item: Decided) -> None:
+        stream = self._stream(item.header.camera, item.header.epoch)
+        if self._has(connection, stream, item.entry.sequence):
+            return
+        trigger_id = _insert(connection, TriggerRow, {"stream_id": stream, **trigger_row(item)})
+        owner = {"trigger_id": trigger_id}
+        connection.execute(insert(VerdictRow), [{**owner, **verdict_row(item.message)}])
+        _insert_all(connection, DefectRow, _defect_rows(item.message, owner))
+        outbox = [{**owner, **row} for row in self._messages.outbox(item.message)]
+        _insert_all(connection, OutboxRow, outbox)
+
+    def _has(self, connection: Connection, stream: int, sequence: int) -> bool:
+        query = select(TriggerRow.id).where(
+            TriggerRow.stream_id == stream, TriggerRow.sequence == sequence
+        )
+        return connection.execute(query).first() is not None
+
+    def _stream(self, camera: str, epoch: UUID) -> int:
+        return self._streams[camera, epoch]
+
+
+def _insert(
+    connection: Connection, table: type[Stream | TriggerRow], values: dict[str, Any]
+) -> int:
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    if key is None:
+        msg = f"the database gave no key for a new row of {table.__tablename__}"
+        raise LedgerError(msg)
+    return int(key[0])
+
+
+def _insert_all(
+    connection: Connection, table: type[DefectRow | OutboxRow], rows: Iterable[dict[str, Any]]
+) -> None:
+    rows = list(rows)
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _outbox(row_id: int) -> Any:
+    return update(OutboxRow).where(OutboxRow.id == row_id)
+
+
+def _defect_rows(message: Verdict, owner: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**owner, **defect.model_dump()} for defect in message.defects]

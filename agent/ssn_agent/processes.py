@@ -1,0 +1,45 @@
+"""What every process of the agent has in common: its life ends with the supervisor's."""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+
+
+class Stop:
+    """Asked to stop by SIGTERM (or SIGINT, where `interactive`).
+
+    The handler writes a byte to a pipe and does nothing else: a lock could be held by the code that
+    it interrupts.
+    """
+
+    def __init__(self, *, interactive: bool = False) -> None:
+        self._read_fd, self._write_fd = os.pipe()
+        signal.signal(signal.SIGTERM, self._note)
+        # Ctrl-C reaches the whole process group; the supervisor alone acts on it, and in order.
+        signal.signal(signal.SIGINT, self._note if interactive else signal.SIG_IGN)
+        self._asked = False
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        self._asked = True
+        os.write(self._write_fd, b"\0")
+
+    def __bool__(self) -> bool:
+        return self._asked
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep, waking early when asked to stop; say whether that was so."""
+        select.select([self._read_fd], [], [], timeout_s)
+        return self._asked
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its supervisor dies, however that happens."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we could ask
+        sys.exit(1)

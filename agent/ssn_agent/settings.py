@@ -1,0 +1,324 @@
+"""Settings: a TOML file, the environment (`SSN_...`), the command line, in rising order.
+
+The supervisor resolves them once and hands the result to every process as a file, so that no two
+processes work by different settings. `digest` names them in every verdict.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as SourceError,
+)
+
+from ssn_agent.errors import SettingsError
+from ssn_contract.manifest import Name
+from ssn_contract.topics import Station
+
+DEFAULT_PATH = Path("/etc/ssn-agent/agent.toml")
+MAX_RUNTIME_DIR = 90
+"""The kernel names a socket in at most 107 bytes."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BrokerSettings(_Section):
+    """Where verdicts go."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    username: str | None = None
+    password: SecretStr | None = None
+    tls: bool = False
+    ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+    inflight: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Messages under way at once, at most; a broker may allow fewer."""
+
+    @model_validator(mode="after")
+    def _certificates_go_with_tls(self) -> "BrokerSettings":
+        if (self.ca_file or self.cert_file or self.key_file) and not self.tls:
+            msg = "certificates are set but tls is not; set broker.tls = true"
+            raise ValueError(msg)
+        if (self.cert_file is None) != (self.key_file is None):
+            msg = "cert_file and key_file go together"
+            raise ValueError(msg)
+        return self
+
+    @field_serializer("password", when_used="json")
+    def _reveal(self, value: SecretStr | None) -> str | None:
+        # Only the runtime directory's file, readable by the service alone, is written from this.
+        return None if value is None else value.get_secret_value()
+
+
+class FolderSource(_Section):
+    """The images of a folder and its subfolders, in the order of their names."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """None: the next image as soon as the last one is judged, for a file can wait."""
+    loop: bool = False
+
+
+class VideoSource(_Section):
+    """A video file."""
+
+    kind: Literal["video"] = "video"
+    path: Path
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """None: the next frame as soon as the last one is judged."""
+    loop: bool = False
+
+
+class RtspSource(_Section):
+    """A network camera."""
+
+    kind: Literal["rtsp"] = "rtsp"
+    url: Annotated[str, Field(pattern=r"^(rtsps?|https?)://")]
+    open_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 3000
+    read_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 2000
+
+
+class V4l2Source(_Section):
+    """A camera of the kernel's, such as a USB camera."""
+
+    kind: Literal["v4l2"] = "v4l2"
+    device: Annotated[str, Field(pattern=r"^/dev/")] = "/dev/video0"
+    width: Annotated[int, Field(ge=16, le=16384)] | None = None
+    height: Annotated[int, Field(ge=16, le=16384)] | None = None
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+
+
+class LineSource(_Section):
+    """A drawn production line, for a demonstration without a camera."""
+
+    kind: Literal["line"] = "line"
+    seed: Annotated[int, Field(ge=0)] = 0
+    defect_rate: Annotated[float, Field(ge=0, le=1)] = 0.15
+    fps: Annotated[float, Field(gt=0, le=100)] = 8.0
+    parts: Annotated[int, Field(ge=1)] | None = None
+    """How many parts to draw; None: until the agent is stopped."""
+
+
+Source = Annotated[
+    FolderSource | VideoSource | RtspSource | V4l2Source | LineSource,
+    Field(discriminator="kind"),
+]
+
+
+class Region(_Section):
+    """A rectangle of the source image, in pixels."""
+
+    x: Annotated[int, Field(ge=0)]
+    y: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+
+
+class CameraSettings(_Section):
+    """A camera, the bundle that judges its frames, and how."""
+
+    source: Source
+    bundle: Path | None = None
+    """None: every verdict is INVALID(no_model)."""
+    roi: Region | None = None
+    """The part of the image that is judged; None: all of it."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """FAIL from this calibrated score on; 0.5 is the one the trainer chose."""
+    min_defect_area_px: Annotated[int, Field(ge=0)] = 0
+    """Regions smaller than this are not listed; they do not change a verdict."""
+    deadline_ms: Annotated[float, Field(ge=1, le=60_000)] = 2000.0
+    """From the trigger; a part without a verdict by then is INVALID(late)."""
+    heatmap: Literal["fail", "all", "none"] = "fail"
+    """Which verdicts get a heatmap."""
+
+
+class InferenceSettings(_Section):
+    """How the model is run."""
+
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """0: one a physical core."""
+
+
+class Settings(_Section):
+    """Everything that can be set, resolved."""
+
+    station: Station = Station()
+    broker: BrokerSettings = BrokerSettings()
+    inference: InferenceSettings = InferenceSettings()
+    data_dir: Path = Path("/var/lib/ssn-agent")
+    """Ledger and heatmaps."""
+    runtime_dir: Path = Path("/run/ssn-agent")
+    """Mapped files and sockets; on a memory file system, kept over a restart of the service."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cameras: Annotated[dict[Name, CameraSettings], Field(min_length=1, max_length=32)]
+
+    @field_validator("runtime_dir")
+    @classmethod
+    def _sockets_fit(cls, value: Path) -> Path:
+        if len(str(value.absolute())) > MAX_RUNTIME_DIR:
+            msg = f"longer than {MAX_RUNTIME_DIR} characters, so its sockets cannot be named"
+            raise ValueError(msg)
+        return value.absolute()
+
+    @property
+    def ledger_path(self) -> Path:
+        """Return the database file."""
+        return self.data_dir / "ledger.sqlite"
+
+    @property
+    def heatmap_dir(self) -> Path:
+        """Return the folder of heatmap files."""
+        return self.data_dir / "heatmaps"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the settings that bear on a verdict: no secret and no log level in it."""
+        kept = self.model_dump(mode="json", include={"station", "inference", "cameras"})
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+class _Sourced(BaseSettings, Settings):
+    """The settings as their sources give them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SSN_", env_nested_delimiter="__", extra="forbid", toml_file=None
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, file: the first one that says something wins."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Resolve the settings from a TOML file, the environment and `key.path=value` overrides.
+
+    Raises SettingsError, naming file, key and reason of everything that is wrong.
+    """
+    if not path.is_file():
+        msg = f'{path}: no such settings file; write one (README, "Settings") or name another'
+        raise SettingsError(msg)
+    given = _parse_overrides(overrides)
+    model_config = SettingsConfigDict(toml_file=path)
+    from_file = type(
+        "_FromFile", (_Sourced,), {"model_config": model_config, "__module__": __name__}
+    )
+    try:
+        sourced = from_file(**given)
+    except ValidationError as error:
+        raise SettingsError(_describe(error, path, overrides)) from error
+    except (SourceError, ValueError, OSError) as error:
+        msg = f"{path}: cannot be read as TOML: {error}"
+        raise SettingsError(msg) from error
+    return Settings.model_validate(sourced.model_dump())
+
+
+def read_resolved(path: Path) -> Settings:
+    """Read what the supervisor resolved. Raises SettingsError."""
+    try:
+        return Settings.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        msg = f"{path}: the resolved settings cannot be read ({error}); start the agent again"
+        raise SettingsError(msg) from error
+
+
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        parts = key.split(".")
+        if not equals or not all(parts):
+            msg = f"--set {item}: write it as key.path=value"
+            raise SettingsError(msg)
+        node = tree
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                msg = f"--set {item}: {part} was set to a value before"
+                raise SettingsError(msg)
+        node[parts[-1]] = value
+    return tree
+
+
+def _describe(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        loc = [str(part) for part in problem["loc"]]
+        loc = [
+            part
+            for i, part in enumerate(loc)
+            if not (i and loc[i - 1] == "source" and part in _SOURCE_KINDS)
+        ]
+        key = ".".join(loc)
+        reason = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            reason = "unknown key"
+            near = difflib.get_close_matches(loc[-1], _KNOWN_KEYS, n=1, cutoff=0.6)
+            reason += f"; did you mean {near[0]}?" if near else "; remove it"
+        lines.append(f"{_origin(loc, path, overrides)}: {key}: {reason}")
+    return "\n".join(lines)
+
+
+def _origin(loc: list[str], path: Path, overrides: Sequence[str]) -> str:
+    key = ".".join(loc)
+    if any(item.split("=", 1)[0] == key for item in overrides):
+        return "command line"
+    variable = "SSN_" + "__".join(loc).upper()
+    if variable in {name.upper() for name in os.environ}:
+        return f"environment {variable}"
+    return str(path)
+
+
+_SOURCE_MODELS = (FolderSource, VideoSource, RtspSource, V4l2Source, LineSource)
+_SOURCE_KINDS = {get_args(model.model_fields["kind"].annotation)[0] for model in _SOURCE_MODELS}
+_KNOWN_KEYS = sorted(
+    {
+        name
+        for model in (
+            Settings,
+            BrokerSettings,
+            CameraSettings,
+            InferenceSettings,
+            Region,
+            Station,
+            *_SOURCE_MODELS,
+        )
+        for name in model.model_fields
+    }
+)

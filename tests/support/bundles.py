@@ -1,0 +1,87 @@
+"""A bundle that anyone can compute by hand: map = brightness, score = its maximum."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from onnx import TensorProto, helper
+
+from ssn_agent.bundles.archive import write_bundle
+
+SIZE = 32
+THRESHOLD = 0.5
+
+
+def brightness_model(size: int = SIZE) -> bytes:
+    """Return a graph with map = max over channels / 255 and score = max over the map."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "full"], ["unit"]),
+        helper.make_node("ReduceMax", ["unit", "channels"], ["map"], keepdims=0),
+        helper.make_node("ReduceMax", ["map", "pixels"], ["score"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["N", size, size]),
+        ],
+        [
+            helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("channels", TensorProto.INT64, [1], [3]),
+            helper.make_tensor("pixels", TensorProto.INT64, [2], [1, 2]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    """Return a sound manifest, but for its entries."""
+    calibration = {"threshold": THRESHOLD, "slope": 10.0}
+    sound: dict[str, Any] = {
+        "name": "brightness",
+        "version": "1.0.0",
+        "created_at": "2026-01-01T00:00:00Z",
+        "trainer": "tests",
+        "regime": "weak",
+        "head": "gap-cam",
+        "variant": None,
+        "backbone": "none",
+        "input": {"height": SIZE, "width": SIZE, "mean": [0, 0, 0], "std": [1, 1, 1]},
+        "threshold": {"method": "by hand", "good_images": 1, "bad_images": 1},
+        "precisions": [
+            {
+                "name": "fp32",
+                "file": "model.onnx",
+                "score": calibration,
+                "map": calibration,
+                "tolerance": {"score": 1e-4, "map": 1e-3},
+            }
+        ],
+        "metrics": {},
+        "vectors": [{"image": "vectors/0.png", "score": 100 / 255, "map": "vectors/0.f32"}],
+    }
+    return {**sound, **changes}
+
+
+def files() -> dict[str, bytes]:
+    """Return the entries that the manifest names."""
+    image = np.full((SIZE, SIZE), 100, np.uint8)
+    done, png = cv2.imencode(".png", image)
+    assert done
+    expected = np.full((SIZE, SIZE), 100 / 255, "<f4")
+    return {
+        "model.onnx": brightness_model(),
+        "vectors/0.png": png.tobytes(),
+        "vectors/0.f32": expected.tobytes(),
+    }
+
+
+def write_brightness_bundle(path: Path, **changes: Any) -> Path:
+    """Write the bundle and return its path."""
+    write_bundle(path, manifest(**changes), files())
+    return path
