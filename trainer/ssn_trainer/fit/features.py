@@ -1,0 +1,120 @@
+"""Frozen features, computed once: one safetensors file an image in a cache folder."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ssn_trainer.data.images import load_input
+from ssn_trainer.data.samples import Sample
+from ssn_trainer.model.extractor import Extractor
+
+_FORMAT = 1
+"""Part of the key: raise it when what is stored, or how it is computed, changes."""
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+"""Image axes [N, H, W, 3] that are flipped: none, left-right, upside down, both."""
+_BATCH = 16
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware has it, else float32."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        # Older releases of torch cannot say; they compute in float32.
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Convolutions and matrix products in `compute_dtype`."""
+    dtype = compute_dtype(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
+class FeatureStore:
+    """Backbone layers of images, from the cache where they are there, else computed and kept.
+
+    The key is the extractor's weights, the input's size and how it is prepared; within it a file
+    is named by its image's digest. Changed images or weights therefore never meet old features.
+    """
+
+    def __init__(
+        self, extractor: Extractor, cache: Path, height: int, width: int, device: torch.device
+    ) -> None:
+        """Use `cache`, a folder that is made when it is needed."""
+        self._extractor = extractor
+        self._device = device
+        self._dtype = compute_dtype(device)
+        self._size = (height, width)
+        digest = hashlib.sha256(f"{_FORMAT} {height} {width} {device.type}".encode())
+        for name, tensor in sorted(extractor.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+        self._folder = cache / digest.hexdigest()[:16]
+        self._layers: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+
+    def fill(
+        self, samples: Sequence[Sample], *, flips: bool, advance: Callable[[int], None]
+    ) -> None:
+        """Make the features of `samples` available, with their mirror images where `flips`.
+
+        `advance` is told how many images are done. Raises DataError for an unreadable image.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for flip in range(len(_FLIPS) if flips else 1):
+            missing = [s for s in samples if not self._recall(s, flip)]
+            advance(len(samples) - len(missing))
+            for start in range(0, len(missing), _BATCH):
+                batch = missing[start : start + _BATCH]
+                self._compute(batch, flip)
+                advance(len(batch))
+
+    def batch(self, samples: Sequence[Sample], flips: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """layer2 [N, C2, h, w] and layer3 [N, C3, h/2, w/2] of filled `samples`.
+
+        On the device, in `compute_dtype`. `flips` says which mirror image of each: 0 is the image
+        itself.
+        """
+        pairs = [self._layers[s.digest, f] for s, f in zip(samples, flips, strict=True)]
+        layer2, layer3 = (
+            # [N, h, w, C] -> [N, C, h, w], channels last in memory
+            torch.stack(layers).to(self._device, self._dtype).permute(0, 3, 1, 2)
+            for layers in zip(*pairs, strict=True)
+        )
+        return layer2, layer3
+
+    def _path(self, sample: Sample, flip: int) -> Path:
+        return self._folder / f"{sample.digest}-{flip}.safetensors"
+
+    def _recall(self, sample: Sample, flip: int) -> bool:
+        if (sample.digest, flip) in self._layers:
+            return True
+        try:
+            stored = load_file(self._path(sample, flip))
+        except (OSError, SafetensorError):
+            return False  # not there, or cut short: it is computed (again)
+        self._layers[sample.digest, flip] = (stored["layer2"], stored["layer3"])
+        return True
+
+    def _compute(self, samples: Sequence[Sample], flip: int) -> None:
+        inputs = torch.from_numpy(np.stack([load_input(s, *self._size) for s in samples]))
+        flipped = inputs.flip(_FLIPS[flip]).to(self._device)
+        with torch.inference_mode(), mixed_precision(self._device):
+            layers = self._extractor.layers(flipped)
+        # [N, C, h, w] -> [N, h, w, C]
+        layer2, layer3 = (x.permute(0, 2, 3, 1).cpu().half().contiguous() for x in layers)
+        for index, sample in enumerate(samples):
+            pair = (layer2[index].clone(), layer3[index].clone())
+            path = self._path(sample, flip)
+            unfinished = path.with_suffix(f".{os.getpid()}")
+            save_file({"layer2": pair[0], "layer3": pair[1]}, unfinished)
+            unfinished.replace(path)
+            self._layers[sample.digest, flip] = pair

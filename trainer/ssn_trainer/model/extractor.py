@@ -1,0 +1,58 @@
+"""The frozen feature extractor: pixels to merged features (SuperSimpleNet, section 3.1)."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- the name that PyTorch's own documentation uses
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Extractor(nn.Module):
+    """uint8 pixels to features of a backbone that is never trained here."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, upscale: int) -> None:
+        """`upscale` is the merged grid over layer2's own: 2 as published, 1 for a coarser grid."""
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(requires_grad=False)
+        feature_info = cast("Any", backbone.feature_info)  # timm is untyped
+        self.channels: int = sum(feature_info.channels())
+        self.upscale = upscale
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN) * 255)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD) * 255)
+
+    def train(self, mode: bool = True) -> "Extractor":
+        """Stay in eval mode: the backbone's batch norm statistics are part of its weights."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def layers(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB [N, H, W, 3] to layer2 [N, C2, H/8, W/8] and layer3 [N, C3, H/16, W/16]."""
+        normalised = (image.float() - self.mean) / self.std
+        # [N, H, W, 3] -> [N, 3, H, W]
+        layer2, layer3 = self.backbone(normalised.permute(0, 3, 1, 2))
+        return layer2, layer3
+
+    def merge(self, layer2: Tensor, layer3: Tensor) -> Tensor:
+        """Both layers on one grid, concatenated, each cell averaged with its 8 neighbours.
+
+        Returns [N, C2 + C3, H/8 * upscale, W/8 * upscale].
+        """
+        size = (layer2.shape[-2] * self.upscale, layer2.shape[-1] * self.upscale)
+        grids = [
+            F.interpolate(layer, size, mode="bilinear", align_corners=False)
+            if layer.shape[-2:] != size
+            else layer
+            for layer in (layer2, layer3)
+        ]
+        return F.avg_pool2d(torch.cat(grids, dim=1), kernel_size=3, stride=1, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 RGB [N, H, W, 3] to merged features [N, C, h, w]."""
+        return self.merge(*self.layers(image))

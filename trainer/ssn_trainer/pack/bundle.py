@@ -1,0 +1,267 @@
+"""A trained network to a bundle: graph, thresholds, data list, reference and vectors."""
+
+import datetime as dt
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssn_agent import __version__
+from ssn_agent.bundles.archive import Bundle, write_bundle
+from ssn_agent.errors import AgentError
+from ssn_agent.frames.pixels import read_image, to_network_input
+from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.scorer import Scorer
+from ssn_contract.manifest import Head, Regime
+from ssn_trainer.data.images import load_input
+from ssn_trainer.data.samples import DataSet, Sample
+from ssn_trainer.data.split import Split
+from ssn_trainer.errors import PackError
+from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
+from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
+from ssn_trainer.model.heads import GapCamHead
+from ssn_trainer.model.network import Network
+from ssn_trainer.pack.export import export_onnx, halve_weights
+from ssn_trainer.pack.judge import judge, metrics, score_only
+from ssn_trainer.pack.reference import describe
+
+SCORE_TOLERANCE = 1e-4
+MAP_TOLERANCE = 1e-3
+"""Largest differences from the torch model, relative to the largest value where that exceeds 1."""
+
+_MODEL = "model.onnx"
+_DATA = "data.json"
+_REFERENCE = "reference.json"
+_VECTORS = 4
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The data a network was made from, and how it was cut."""
+
+    dataset: DataSet
+    split: Split
+    seed: int
+
+
+@dataclass(frozen=True)
+class Title:
+    """How a bundle is called and what it says about its making."""
+
+    name: str
+    version: str
+    regime: Regime
+    backbone: str
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A bundle that was written and reproduces its vectors."""
+
+    path: Path
+    metrics: dict[str, float | None]
+    threshold: float
+    """Raw threshold of the score."""
+
+
+def pack(
+    network: Network,
+    title: Title,
+    data: Labelled,
+    out: Path,
+    *,
+    half_weights: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Packed:
+    """Write `out`/NAME-VERSION.ssn and prove that the agent's scorer reproduces it.
+
+    Threshold and calibration come from the tune part, metrics from the test part (all None where
+    the layout marks the test part: `eval` gives them then). `half_weights` rounds the stored
+    weights to float16 before any of these are taken. `advance` is told how many images are judged.
+
+    The bundle appears at its path only when its vectors were replayed. Raises PackError where they
+    are not reproduced or graph and network differ, DataError, EngineError and OSError.
+    """
+    height, width = network.height, network.width
+    graph = export_onnx(network)
+    vectors = _choose_vectors(data.split.tune)
+    _check_parity(network, OrtCpuEngine(graph, height, width), vectors)
+    if half_weights:
+        graph = halve_weights(graph)
+    engine = OrtCpuEngine(graph, height, width)
+
+    tune = judge(engine.run, data.split.tune, height, width, advance)
+    threshold, score = choose_threshold(tune.scores_of("good"), tune.scores_of("bad"))
+    maxima = tune.maps[[s.label == "good" for s in tune.samples]].max(axis=(1, 2))
+    marked = any(s.part == "test" for s in data.dataset.samples)
+    test = judge(engine.run, () if marked else data.split.test, height, width, advance)
+    figures = metrics(test)
+    good = [s for s in data.split.train if s.label == "good"]
+    good_scores = score_only(engine.run, good, height, width, advance)
+    reference = describe(good, good_scores, height, width)
+
+    files = {
+        _MODEL: graph,
+        _DATA: _json(_list_data(data)),
+        _REFERENCE: _json(reference),
+    }
+    entries, tolerance = _add_vectors(files, vectors, engine, height, width)
+    manifest = _manifest(network, title) | {
+        "threshold": threshold.model_dump(),
+        "precisions": [
+            {
+                "name": "fp32",
+                "file": _MODEL,
+                "score": score.model_dump(),
+                "map": choose_map_threshold(maxima).model_dump(),
+                "tolerance": tolerance,
+            }
+        ],
+        "metrics": {k: {"value": v} for k, v in figures.items() if v is not None},
+        "vectors": entries,
+    }
+    path = out / f"{title.name}-{title.version}.ssn"
+    _write_verified(path, manifest, files)
+    return Packed(path, figures, score.threshold)
+
+
+def used_digests(bundle: Bundle) -> frozenset[str]:
+    """Return the digests of the images that a bundle was trained or tuned on.
+
+    Raises BundleError where it does not say, PackError where what it says cannot be read.
+    """
+    try:
+        parts = json.loads(bundle.read(_DATA))["parts"]
+        return frozenset(image["digest"] for part in ("train", "tune") for image in parts[part])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{bundle.path}: its {_DATA} does not list the images of train and tune ({error!r})"
+        raise PackError(f"{msg}; pack it anew") from error
+
+
+def _choose_vectors(tune: Sequence[Sample]) -> list[Sample]:
+    """A few tune images of each label, spread over the part, which is ordered by name."""
+    labels = sorted({s.label for s in tune})
+    chosen = []
+    for label in labels:
+        of_label = [s for s in tune if s.label == label]
+        count = min(_VECTORS // len(labels), len(of_label))
+        chosen += [of_label[i * len(of_label) // count] for i in range(count)]
+    return chosen
+
+
+def _check_parity(network: Network, engine: OrtCpuEngine, samples: Sequence[Sample]) -> None:
+    """Raise PackError where the graph does not give the network's own results."""
+    for sample in samples:
+        batch = load_input(sample, network.height, network.width)[np.newaxis]
+        scores, maps = engine.run(batch)
+        with torch.inference_mode():
+            expected_scores, expected_maps = network(torch.from_numpy(batch))
+        for what, got, expected, tolerance in (
+            ("score", scores, expected_scores.numpy(), SCORE_TOLERANCE),
+            ("map", maps, expected_maps.numpy(), MAP_TOLERANCE),
+        ):
+            difference = float(np.abs(got - expected).max())
+            if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):
+                msg = (
+                    f"{sample.path}: the exported graph's {what} differs from the network's by "
+                    f"{difference:.2g}; this is a fault of the exporter: report it with the "
+                    f"versions of torch ({torch.__version__}) and onnx"
+                )
+                raise PackError(msg)
+
+
+def _list_data(data: Labelled) -> dict[str, object]:
+    """Return the content of `data.json`."""
+    split = data.split
+
+    def listed(samples: Sequence[Sample]) -> list[dict[str, str]]:
+        return [
+            {"name": s.name, "digest": s.digest, "group": s.group, "label": s.label}
+            for s in samples
+        ]
+
+    return {
+        "layout": data.dataset.layout,
+        "grouped_by": data.dataset.grouped_by,
+        "seed": data.seed,
+        "parts": {
+            "train": listed(split.train),
+            "tune": listed(split.tune),
+            "test": listed(split.test),
+            "left_out": listed(split.left_out),
+        },
+    }
+
+
+def _add_vectors(
+    files: dict[str, bytes],
+    samples: Sequence[Sample],
+    engine: OrtCpuEngine,
+    height: int,
+    width: int,
+) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """Put raw images and expected maps into `files`; return the manifest's list and tolerance."""
+    entries: list[dict[str, object]] = []
+    largest_score, largest_map = 1.0, 1.0
+    for index, sample in enumerate(samples):
+        pixels = read_image(sample.path)
+        batch = to_network_input(pixels, height, width)[np.newaxis]
+        scores, maps = engine.run(batch)
+        image, expected = f"vectors/{index}.png", f"vectors/{index}.map"
+        files[image] = _png(pixels)
+        files[expected] = maps[0].astype("<f4").tobytes()
+        entries.append({"image": image, "score": float(scores[0]), "map": expected})
+        largest_score = max(largest_score, abs(float(scores[0])))
+        largest_map = max(largest_map, float(np.abs(maps).max()))
+    tolerance = {"score": SCORE_TOLERANCE * largest_score, "map": MAP_TOLERANCE * largest_map}
+    return entries, tolerance
+
+
+def _manifest(network: Network, title: Title) -> dict[str, object]:
+    """Return the manifest's fields that do not depend on any score."""
+    return {
+        "name": title.name,
+        "version": title.version,
+        "created_at": dt.datetime.now(dt.timezone.utc),
+        "trainer": f"ssn-trainer {__version__}",
+        "regime": title.regime,
+        "head": Head.GAP_CAM if isinstance(network.head, GapCamHead) else Head.SUPERSIMPLENET,
+        "variant": None if isinstance(network.head, GapCamHead) else network.head.variant,
+        "backbone": title.backbone,
+        "input": {
+            "height": network.height,
+            "width": network.width,
+            "mean": IMAGENET_MEAN,
+            "std": IMAGENET_STD,
+        },
+    }
+
+
+def _write_verified(path: Path, manifest: dict[str, object], files: dict[str, bytes]) -> None:
+    """Write under another name, replay the vectors, then rename. Raises PackError."""
+    unproven = path.with_name(f".{path.name}.unproven-{os.getpid()}")
+    try:
+        write_bundle(unproven, manifest, files)
+        Scorer(Bundle.open(unproven)).check_vectors()
+        unproven.replace(path)
+    except AgentError as error:
+        msg = f"{path}: not written, for what was packed does not prove itself: {error}"
+        raise PackError(msg) from error
+    finally:
+        unproven.unlink(missing_ok=True)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """Gray [H, W] or RGB [H, W, 3] as PNG, which loses nothing."""
+    ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", ordered)[1].tobytes()
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, indent=1, allow_nan=False).encode()
