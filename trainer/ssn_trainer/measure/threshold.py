@@ -76,7 +76,7 @@ def _sigma(scores: NDArray[np.float64]) -> float:
 def _calibration(threshold: float, scores: NDArray[np.float64]) -> Calibration:
     distances = np.abs(scores - threshold)
     # With constant scores no distance says anything; the floor keeps the slope finite.
-    floor = 1e-3 * max(1.0, abs(threshold))
+    floor = 1e-6 * max(1.0, abs(threshold))
     spread = max(float(np.median(distances)), float(distances.mean()) / 10, floor)
     return Calibration(threshold=threshold, slope=_MEDIAN_LOGIT / spread)
 

@@ -1,0 +1,89 @@
+"""Bytes become pixels, or an error that names the file."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ssn_agent.errors import ImageError
+from ssn_agent.frames.pixels import check_complete, decode_image, read_image, to_network_input
+
+SCENE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+LOSSLESS = [".png", ".bmp", ".tif"]
+ALL = [*LOSSLESS, ".jpg", ".webp"]
+
+
+def encode(suffix, image=SCENE):
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_a_whole_file_is_decoded_in_its_size(suffix):
+    data = encode(suffix)
+    check_complete(data, "whole")
+    assert decode_image(data, "whole").shape == SCENE.shape
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_colours_come_out_as_red_green_blue(suffix):
+    assert np.array_equal(decode_image(encode(suffix), "colours"), SCENE[:, :, ::-1])
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_a_gray_file_stays_gray(suffix):
+    assert np.array_equal(decode_image(encode(suffix, SCENE[:, :, 0]), "gray"), SCENE[:, :, 0])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ALL)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
+def test_a_file_that_was_cut_off_is_refused_and_named(suffix, share):
+    data = encode(suffix)
+    with pytest.raises(ImageError, match="half-copied"):
+        decode_image(data[: int(len(data) * share)], "half-copied")
+
+
+def test_a_jpeg_cut_after_its_thumbnail_is_refused_though_the_thumbnail_ends_well():
+    thumbnail = encode(".jpg", SCENE[:8, :8])
+    segment = b"Exif\0\0" + thumbnail
+    whole = encode(".jpg")
+    app1 = b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+    data = whole[:2] + app1 + whole[2:]
+    assert decode_image(data, "whole").shape == SCENE.shape
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(data[:-100], "cut")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
+def test_bytes_after_the_end_of_an_image_do_no_harm(suffix):
+    assert decode_image(encode(suffix) + b"appended by the camera", "tail").shape == SCENE.shape
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"GIF89a" + b"\0" * 100, b"no image at all"])
+def test_what_is_no_image_is_refused_and_named(data):
+    with pytest.raises(ImageError, match=r"notes\.jpg: not an image"):
+        decode_image(data, "notes.jpg")
+
+
+@pytest.mark.parametrize("head", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0"])
+def test_a_bare_signature_is_refused(head):
+    with pytest.raises(ImageError, match="bare"):
+        decode_image(head, "bare")
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"absent\.png: cannot be read"):
+        read_image(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (300, 200, 3), (20, 30), (64, 48, 3), (20, 400, 3)])
+def test_any_image_becomes_the_networks_input(shape):
+    image = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    made = to_network_input(image, 64, 48)
+    assert made.shape == (64, 48, 3)
+    assert made.dtype == np.uint8
+    assert made.flags.c_contiguous
+
+
+def test_shrinking_averages_instead_of_picking_pixels():
+    checks = np.indices((128, 128)).sum(0).astype(np.uint8) % 2 * 255
+    assert np.ptp(to_network_input(checks, 32, 32)) <= 1
