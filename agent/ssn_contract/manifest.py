@@ -4,10 +4,19 @@ Reading is tolerant: fields that a newer writer added are ignored. `schema_versi
 when an older reader would go wrong; a reader refuses a version it does not know (docs/contract.md).
 """
 
+from datetime import datetime, timezone
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 as 64 lower-case hexadecimal digits."""
@@ -17,11 +26,32 @@ EntryPath = Annotated[
 ]
 """A relative path inside the bundle; neither `..` nor a leading `/` or `.` can be written in it."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+"""A lower-case name that may be a level of an MQTT topic, a folder and a part of a file name."""
+
+
+def _in_utc(time: datetime) -> datetime:
+    return time.astimezone(timezone.utc)
+
+
+Time = Annotated[
+    AwareDatetime,
+    AfterValidator(_in_utc),
+    # The format alone would let a time without its zone pass: validators may ignore formats.
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": "Z$"}),
+]
+"""A time with its zone; held and written in UTC."""
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class Regime(str, Enum):
@@ -114,7 +144,7 @@ class Manifest(_Model):
     schema_version: Literal[1] = 1
     name: Name
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
-    created_at: AwareDatetime
+    created_at: Time
     trainer: str
     """Name and version of the program that made it."""
     regime: Regime

@@ -8,19 +8,21 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ssn_contract.manifest import Digest, Name
+from ssn_contract.manifest import Digest, Name, Time
 
 Text = Annotated[str, Field(max_length=200)]
+TopicName = Annotated[str, Field(max_length=400)]
 PartId = Annotated[str, Field(min_length=1, max_length=120)]
-Sequence = Annotated[int, Field(ge=1)]
+Product = Annotated[str, Field(min_length=1, max_length=64)]
+Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
+"""Up to what a reader that holds numbers as doubles takes exactly."""
 Count = Annotated[int, Field(ge=0)]
 
 
-def _with_every_field_required(schema: dict[str, Any]) -> None:
-    """Say in the schema that our messages always carry every field, null where there is nothing."""
-    schema["required"] = list(schema["properties"])
+_IS_NULL: dict[str, Any] = {"type": "null"}
+_NOT_NULL: dict[str, Any] = {"not": _IS_NULL}
 
 
 class _Outward(BaseModel):
@@ -28,12 +30,19 @@ class _Outward(BaseModel):
         extra="ignore",
         frozen=True,
         allow_inf_nan=False,
-        json_schema_extra=_with_every_field_required,
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 
 class _Inward(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        strict=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class VerdictKind(str, Enum):
@@ -62,12 +71,23 @@ class InvalidReason(str, Enum):
     MOVED = "moved"
 
 
+_BOX = ("x", "y", "width", "height", "area_px")
+
+
 class DefectRegion(_Outward):
     """A region of the map above its threshold, in pixels of the source image.
 
     Where a FAIL has no such region, its one entry holds the peak alone (box and area null).
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"properties": dict.fromkeys(_BOX, _NOT_NULL)},
+                {"properties": dict.fromkeys(_BOX, _IS_NULL)},
+            ]
+        }
+    )
     x: Count | None
     y: Count | None
     width: Count | None
@@ -77,6 +97,13 @@ class DefectRegion(_Outward):
     peak_y: Count
     peak: Annotated[float, Field(ge=0, le=1)]
     """Calibrated map value at the peak; 0.5 is the map threshold."""
+
+    @model_validator(mode="after")
+    def _box_is_whole_or_absent(self) -> "DefectRegion":
+        if len({getattr(self, name) is None for name in _BOX}) > 1:
+            msg = "a region has its whole box and area, a peak alone has none of them"
+            raise ValueError(msg)
+        return self
 
 
 class BundleRef(_Outward):
@@ -94,7 +121,7 @@ class HeatmapRef(_Outward):
     threshold.
     """
 
-    topic: Text
+    topic: TopicName
     file: Annotated[str, Field(max_length=4096)]
     x: Count
     y: Count
@@ -102,9 +129,29 @@ class HeatmapRef(_Outward):
     height: Count
 
 
+_JUDGED: dict[str, Any] = {
+    "reason": _IS_NULL,
+    **dict.fromkeys(("score", "threshold", "bundle", "engine"), _NOT_NULL),
+}
+_COMBINATIONS: dict[str, Any] = {
+    "PASS": {**_JUDGED, "defects": {"maxItems": 0}},
+    "FAIL": {**_JUDGED, "defects": {"minItems": 1}},
+    "INVALID": {"reason": _NOT_NULL, "defects": {"maxItems": 0}},
+}
+"""`Verdict._holds_together`, in the words of JSON Schema."""
+
+
 class Verdict(_Outward):
     """One part, judged. Unique by (station, camera, epoch, sequence); may be delivered again."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"properties": {"verdict": {"const": verdict}, **properties}}
+                for verdict, properties in _COMBINATIONS.items()
+            ]
+        }
+    )
     schema_version: Literal[1] = 1
     station: Text
     """`site/line/station`."""
@@ -112,15 +159,15 @@ class Verdict(_Outward):
     epoch: UUID
     sequence: Sequence
     part_id: PartId | None
-    product: Text | None
+    product: Product | None
     verdict: VerdictKind
     reason: InvalidReason | None
     score: Annotated[float, Field(ge=0, le=1)] | None
     threshold: Annotated[float, Field(ge=0, le=1)] | None
     defects: list[DefectRegion]
     heatmap: HeatmapRef | None
-    triggered_at: AwareDatetime
-    decided_at: AwareDatetime
+    triggered_at: Time
+    decided_at: Time
     latency_ms: Annotated[float, Field(ge=0)]
     """From trigger to decision, by the monotonic clock."""
     deadline_ms: Annotated[float, Field(gt=0)]
@@ -128,7 +175,7 @@ class Verdict(_Outward):
     engine: Text | None
     settings_digest: Digest
     durable: bool
-    """False: not yet in the ledger, which cannot be written at present."""
+    """False: not yet in the ledger, which cannot be written at present; sent again when it is."""
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Verdict":
@@ -151,7 +198,7 @@ class Trigger(_Inward):
     id: Annotated[str, Field(min_length=1, max_length=120)]
     """The sender's own id; a repeated id is the same trigger."""
     part_id: PartId | None = None
-    product: Text | None = None
+    product: Product | None = None
 
 
 class Label(_Inward):
@@ -173,7 +220,7 @@ class ModelInForce(_Outward):
     camera: Name
     bundle: BundleRef | None
     engine: Text | None
-    since: AwareDatetime
+    since: Time
 
 
 class CameraStatus(_Outward):
@@ -203,15 +250,11 @@ class StationStatus(_Outward):
     schema_version: Literal[1] = 1
     station: Text
     state: Literal["online", "offline"]
-    at: AwareDatetime
-    """When this was written; for `offline`, when the agent connected."""
+    at: Time
+    """When this was written; the broker's `offline` was written when the agent started."""
     agent: Text
     ledger: Literal["ok", "faulty"] | None
     undelivered: Count | None
     """Messages committed and not yet acknowledged by the broker."""
     alarms: list[Text]
     cameras: list[CameraStatus]
-
-
-PUBLISHED: tuple[type[BaseModel], ...] = (Verdict, ModelInForce, StationStatus)
-TAKEN: tuple[type[BaseModel], ...] = (Trigger, Label)

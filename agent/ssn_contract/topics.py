@@ -1,11 +1,12 @@
 """MQTT topics: `ssn/v1/{site}/{line}/{station}/...`, built and taken apart in this one place."""
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from ssn_contract.manifest import Name
+from ssn_contract.manifest import NAME_PATTERN, Name
 
 PREFIX = "ssn/v1"
 CameraTopic = Literal["verdict", "heatmap", "model", "trigger"]
@@ -82,15 +83,23 @@ class ParsedTopic:
     sequence: int | None
 
 
+_LEVEL = NAME_PATTERN.strip("^$")
+_CAMERA_TOPIC = re.compile(
+    rf"{PREFIX}/({_LEVEL})/({_LEVEL})/({_LEVEL})/({_LEVEL})/"
+    r"(?:(verdict|model|trigger)|heatmap/([1-9][0-9]{0,15}))"
+)
+
+
 def parse_camera_topic(topic: str) -> ParsedTopic:
     """Take a camera's topic apart. Raises ValueError, naming it, where it is not one of ours."""
-    match topic.split("/"):
-        case ["ssn", "v1", site, line, station, camera, "heatmap", number] if number.isdecimal():
-            kind: CameraTopic = "heatmap"
-            sequence: int | None = int(number)
-        case ["ssn", "v1", site, line, station, camera, ("verdict" | "model" | "trigger") as last]:
-            kind, sequence = last, None
-        case _:
-            msg = f"{topic!r} is not a camera topic of {PREFIX}"
-            raise ValueError(msg)
-    return ParsedTopic(Station(site=site, line=line, station=station), camera, kind, sequence)
+    found = _CAMERA_TOPIC.fullmatch(topic)
+    if found is None:
+        msg = f"{topic!r} is not a camera topic of {PREFIX}"
+        raise ValueError(msg)
+    site, line, station, camera, plain, number = found.groups()
+    return ParsedTopic(
+        Station(site=site, line=line, station=station),
+        camera,
+        cast("CameraTopic", plain or "heatmap"),
+        int(number) if number else None,
+    )
