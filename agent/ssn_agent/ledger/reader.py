@@ -139,7 +139,7 @@ def _rows(engine: Engine) -> Iterator[Row[Any]]:
         yield from connection.execution_options(yield_per=1000).execute(query)
 
 
-def _of_camera(query: Select[int], camera: str) -> Select[int]:
+def _of_camera(query: "Select[int]", camera: str) -> "Select[int]":
     return (
         query.select_from(TriggerRow)
         .join(Stream, Stream.id == TriggerRow.stream_id)
@@ -147,13 +147,13 @@ def _of_camera(query: Select[int], camera: str) -> Select[int]:
     )
 
 
-def _undelivered(camera: str) -> Select[int]:
+def _undelivered(camera: str) -> "Select[int]":
     waiting = OutboxRow.published_at.is_(None) & OutboxRow.problem.is_(None)
     query = _of_camera(select(func.count()), camera)
     return query.join(OutboxRow, OutboxRow.trigger_id == TriggerRow.id).where(waiting)
 
 
-def _by_verdict(camera: str) -> Select[str, str | None, int]:
+def _by_verdict(camera: str) -> "Select[str, str | None, int]":
     return (
         select(VerdictRow.verdict, VerdictRow.reason, func.count())
         .join(TriggerRow, TriggerRow.id == VerdictRow.trigger_id)
@@ -163,7 +163,7 @@ def _by_verdict(camera: str) -> Select[str, str | None, int]:
     )
 
 
-def _latencies(camera: str) -> Select[float]:
+def _latencies(camera: str) -> "Select[float]":
     return (
         select(VerdictRow.latency_ms)
         .join(TriggerRow, TriggerRow.id == VerdictRow.trigger_id)

@@ -1,0 +1,54 @@
+# The commands of this repository. Each works from a fresh clone with Python 3.10 or newer and pip.
+PYTHON ?= python3
+DEMO_S ?= 30
+PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
+BIN := .venv/bin
+
+.PHONY: help demo demo-bundle setup test check bench system-packages clean
+
+help:
+	@echo "make demo         the main job on a drawn production line, DEMO_S=$(DEMO_S) seconds (0: until Ctrl-C)"
+	@echo "make setup        .venv with everything, for development"
+	@echo "make test         all tests"
+	@echo "make check        lint, format, types, import directions, packaging"
+	@echo "make bench        where a frame's time goes on this machine"
+	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 20 minutes)"
+
+# The agent as a station gets it: no torch.
+.venv-demo/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python $(PIP) -e '.[agent,cpu,demo]'
+	@touch $@
+
+demo: .venv-demo/installed
+	.venv-demo/bin/ssn-agent demo --seconds $(DEMO_S)
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) -e '.[dev]'
+	@touch $@
+
+setup: .venv/installed
+
+system-packages:
+	@sh tests/system-packages.sh
+
+test: setup system-packages
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m ssn_contract.schemas --check
+	$(BIN)/python deploy/check_packaging.py
+
+bench: setup
+	$(BIN)/python benchmarks/frame_profile.py
+
+demo-bundle: setup
+	$(BIN)/python deploy/demo/make_demo_bundle.py
+
+clean:
+	rm -rf .venv .venv-demo demo-out

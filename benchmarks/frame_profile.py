@@ -1,0 +1,169 @@
+"""Where a frame's time goes: each step of the main job, one after the other, in one process.
+
+    python benchmarks/frame_profile.py [--bundle FILE] [--image FILE] [--repeat N]
+
+The image defaults to a drawn part of 640 x 480. Medians and 99th percentiles, milliseconds; the
+share is of the sum of medians. The commit is measured on the file system of --scratch.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_agent.demo.line import draw_part
+from ssn_agent.frames.journal import Journal, boot_id
+from ssn_agent.frames.layout import Accepted, Captured, Decision, Header, Outcome, Result
+from ssn_agent.frames.pixels import read_image, to_network_input
+from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference.regions import encode_heatmap, find_defects
+from ssn_agent.inference.scorer import Scorer
+from ssn_agent.ledger.database import migrate, open_database
+from ssn_agent.ledger.verdicts import Decided, VerdictWriter
+from ssn_agent.ledger.writer import LedgerWriter
+from ssn_agent.publish.outbox import Delivery
+from ssn_agent.settings import Region, Settings
+
+Step = tuple[str, str, Callable[[], object]]
+
+
+def steps(bundle: Path, image: Path | None, scratch: Path) -> list[Step]:
+    """Return (process, name, call) of every step, in the order in which a FAIL takes them."""
+    frame = draw_part(1, "scratch").image if image is None else read_image(image)
+    scorer = Scorer(Bundle.open(bundle))
+    network = to_network_input(frame, scorer.input.height, scorer.input.width)[np.newaxis]
+    scored = scorer.score(frame)
+    region = Region(x=0, y=0, width=frame.shape[1], height=frame.shape[0])
+    calibration = scorer.precision.map
+
+    journal = Journal.create(scratch / "j", Header("line", uuid4(), boot_id(), 1))
+    PixelSlots.create(scratch / "p")
+    slots = PixelSlots(scratch / "p")
+    height, width, channels = slots.write(0, frame)
+    defects, count = find_defects(scored.map, calibration, region, 0)
+    result = Result(
+        Outcome.FAIL,
+        None,
+        time.monotonic_ns(),
+        score=0.9,
+        bundle_digest=scorer.bundle.digest,
+        bundle_name=scorer.bundle.manifest.name,
+        bundle_version=scorer.bundle.manifest.version,
+        engine=scorer.engine.name,
+        heatmap=True,
+        defects=defects,
+        defect_count=count,
+    )
+    settings = Settings.model_validate(
+        {
+            "data_dir": scratch,
+            "runtime_dir": scratch,
+            "cameras": {"line": {"source": {"kind": "line"}}},
+        }
+    )
+    engine = open_database(scratch / "ledger.sqlite")
+    migrate(engine)
+    messages = VerdictWriter(settings)
+    writer = LedgerWriter(engine, str(settings.station), messages)
+    writer.open_stream("line", journal.header.epoch)
+
+    def accept() -> None:
+        now = time.monotonic_ns()
+        last = journal.accept(Accepted(now, time.time_ns(), now + 10**9, "part-000001", None))
+        journal.capture(last, Captured(None, 0, height, width, channels, now, 1))
+
+    def finish() -> None:
+        journal.finish(journal.head, result)
+
+    def decide() -> Decided:
+        now = time.monotonic_ns()
+        decision = Decision(Outcome.FAIL, None, now, time.time_ns())
+        journal.decide(journal.head, decision)
+        entry = journal.read(journal.head)
+        if entry is None:
+            raise LookupError(journal.head)
+        return Decided(journal.header, entry, messages.message(journal.header, entry, decision))
+
+    def commit() -> None:
+        writer.write([decide()], Delivery())
+        journal.commit(journal.head)
+        accept()
+        finish()
+
+    def accept_and_commit() -> None:
+        accept()
+        journal.commit(journal.head)
+
+    accept()
+    finish()
+    return [
+        (
+            "capture",
+            "count trigger, note frame",
+            _then(accept, lambda: journal.commit(journal.head)),
+        ),
+        ("capture", "copy pixels into the slot", lambda: slots.write(0, frame)),
+        (
+            "inference",
+            "resize to the network's input",
+            lambda: to_network_input(frame, scorer.input.height, scorer.input.width),
+        ),
+        ("inference", f"score ({scorer.engine.name})", lambda: scorer.score_inputs(network)),
+        ("inference", "regions", lambda: find_defects(scored.map, calibration, region, 0)),
+        ("inference", "heatmap to PNG", lambda: encode_heatmap(scored.map, calibration)),
+        (
+            "inference",
+            "write heatmap",
+            lambda: (scratch / "h.png").write_bytes(encode_heatmap(scored.map, calibration)),
+        ),
+        ("inference", "note result", finish),
+        ("ledger", "decide, make the message", decide),
+        ("ledger", "commit one verdict, synced", commit),
+    ]
+
+
+def timed(call: Callable[[], object], repeat: int) -> list[float]:
+    """Return sorted durations in milliseconds, after a tenth of the calls as warm-up."""
+    durations = []
+    for i in range(repeat + repeat // 10):
+        start = time.perf_counter()
+        call()
+        if i >= repeat // 10:
+            durations.append(1000 * (time.perf_counter() - start))
+    return sorted(durations)
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    demo = resources.files("ssn_agent.demo") / "demo-1.0.0.ssn"
+    parser.add_argument("--bundle", type=Path, default=Path(str(demo)))
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--repeat", type=int, default=200)
+    parser.add_argument("--scratch", type=Path, help="default: the system's temporary folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        measured = [
+            (process, name, timed(call, options.repeat))
+            for process, name, call in steps(options.bundle, options.image, Path(scratch))
+        ]
+    total = sum(statistics.median(durations) for _, _, durations in measured)
+    table = Table("process", "step", "median ms", "p99 ms", "share", title=str(options.bundle.name))
+    for process, name, durations in measured:
+        median = statistics.median(durations)
+        p99 = durations[int(0.99 * len(durations))]
+        table.add_row(process, name, f"{median:.3f}", f"{p99:.3f}", f"{median / total:.1%}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

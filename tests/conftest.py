@@ -1,0 +1,39 @@
+"""What all tests share: what they need of the machine, and a broker of their own."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.mosquitto import SEARCH_PATH, Mosquitto, running_mosquitto
+
+REQUIRE_ALL = os.environ.get("SSN_REQUIRE_ALL") == "1"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose system package is not there."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if shutil.which(name, path=SEARCH_PATH) is None:
+                pytest.skip(f"{name} is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Iterator[None]:
+    """With SSN_REQUIRE_ALL=1 a skip is a failure, but for what needs a GPU."""
+    report: pytest.TestReport = yield  # type: ignore[misc]  # a pluggy wrapper is sent the result
+    if REQUIRE_ALL and report.skipped and item.get_closest_marker("gpu") is None:
+        report.outcome = "failed"
+        report.longrepr = f"skipped although SSN_REQUIRE_ALL=1: {report.longrepr}"
+    return report  # type: ignore[return-value]  # and returns it
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker; the test carries `@pytest.mark.needs("mosquitto")`."""
+    with running_mosquitto(tmp_path) as broker:
+        yield broker

@@ -1,0 +1,138 @@
+"""The agent as a station runs it: its own processes, started by its command."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from support.waiting import wait_until
+
+ENDS_WITHIN_S = 60.0
+
+
+@dataclass
+class Agent:
+    """A station: its folders, its settings file, and at times a running agent."""
+
+    folder: Path
+    runtime: Path
+    port: int
+    camera: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def config(self) -> Path:
+        """Return the settings file, written anew."""
+        path = self.folder / "agent.toml"
+        lines = [
+            f"data_dir = {_toml(self.folder / 'data')}",
+            f"runtime_dir = {_toml(self.runtime)}",
+        ]
+        lines += ["[broker]", f"port = {self.port}", "[cameras.left]"]
+        source = self.camera["source"]
+        lines += [f"{key} = {_toml(v)}" for key, v in self.camera.items() if key != "source"]
+        lines += ["[cameras.left.source]", *(f"{key} = {_toml(v)}" for key, v in source.items())]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def start(self, *arguments: str) -> None:
+        """Start `ssn-agent run`."""
+        command = [sys.executable, "-m", "ssn_agent.cli", "run", "-c", str(self.config), *arguments]
+        with (self.folder / "agent.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log)
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit code."""
+        assert self.process is not None
+        return self.process.wait(ENDS_WITHIN_S)
+
+    def stop(self) -> int:
+        """End it in order and return the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def run_once(self) -> None:
+        """Run until every camera has come to its end."""
+        self.start("--once")
+        assert self.wait() == 0, self.log()
+
+    def child(self, module: str) -> psutil.Process:
+        """Return the running process of a module, such as `inference`."""
+        assert self.process is not None
+        name = f"ssn_agent.{module}.process"
+        found: list[psutil.Process] = []
+
+        def look() -> bool:
+            assert self.process is not None
+            children = psutil.Process(self.process.pid).children()
+            found[:] = [child for child in children if _runs(child, name)]
+            return bool(found)
+
+        wait_until(look, 20, f"no {module} process")
+        return found[0]
+
+    def log(self) -> str:
+        """Return what the agent has logged."""
+        return (self.folder / "agent.log").read_text()
+
+    def query(self, sql: str) -> list[Any]:
+        """Read the ledger with SQLite itself."""
+        path = self.folder / "data" / "ledger.sqlite"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            try:
+                return connection.execute(sql).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):  # the agent is just making it
+                    return []
+                raise
+
+    def verdicts(self) -> int:
+        """Return how many verdicts the ledger holds."""
+        rows = self.query("SELECT count(*) FROM verdicts")
+        return int(rows[0][0]) if rows else 0
+
+    def wait_for_more(self, count: int) -> None:
+        """Wait until the ledger holds so many verdicts more than now."""
+        before = self.verdicts()
+        wait_until(lambda: self.verdicts() >= before + count, 30, f"no {count} verdicts more")
+
+
+@contextmanager
+def station(folder: Path, port: int, **camera: Any) -> Iterator[Agent]:
+    """Make a station with one camera `left`; whatever runs at the end is killed."""
+    with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
+        agent = Agent(folder, Path(runtime), port, camera)
+        try:
+            yield agent
+        finally:
+            if agent.process is not None and agent.process.poll() is None:
+                children = psutil.Process(agent.process.pid).children()
+                agent.process.kill()
+                agent.process.wait()
+                psutil.wait_procs(children, timeout=5)
+
+
+def _runs(process: psutil.Process, module: str) -> bool:
+    try:
+        return module in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Path):
+        value = str(value)
+    return json.dumps(value)

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs what the tests need from the system, where this user may. Where not, those tests skip and
+# say so, unless SSN_REQUIRE_ALL is set.
+set -u
+wanted="mosquitto mosquitto-clients"
+missing=""
+for package in $wanted; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ]; then
+    sudo=""
+elif sudo -n true 2>/dev/null; then
+    sudo="sudo"
+else
+    echo "not installed, and not ours to install:$missing" >&2
+    exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # the list is meant to be split
+if ! { $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $missing; } >/dev/null; then
+    echo "could not be installed:$missing" >&2
+fi
+# Debian starts the broker as a service; the tests start their own.
+exit 0
