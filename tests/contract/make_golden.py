@@ -1,0 +1,306 @@
+"""Makes the golden messages anew: `python tests/contract/make_golden.py`.
+
+`KIND/valid` holds messages as we write them today, `KIND/valid/from-newer-version` one that a
+newer version might write. `KIND/invalid` holds what a reader must refuse.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ssn_contract.schemas import MODELS
+
+FOLDER = Path(__file__).with_name("golden")
+EPOCH = "0b6c1d1e-8f0a-4b6e-9a53-5f0d4c1b2a39"
+BUNDLE = {"name": "magnetic-tile", "version": "1.2.0", "digest": "ab" * 32}
+
+PASS: dict[str, Any] = {
+    "schema_version": 1,
+    "station": "plant1/line2/box3",
+    "camera": "top",
+    "epoch": EPOCH,
+    "sequence": 41,
+    "part_id": None,
+    "product": None,
+    "verdict": "PASS",
+    "reason": None,
+    "score": 0.0625,
+    "threshold": 0.5,
+    "defects": [],
+    "heatmap": None,
+    "triggered_at": "2026-01-01T06:00:00.125000Z",
+    "decided_at": "2026-01-01T06:00:00.143250Z",
+    "latency_ms": 18.25,
+    "deadline_ms": 500.0,
+    "bundle": BUNDLE,
+    "engine": "onnxruntime-cpu/fp32",
+    "settings_digest": "cd" * 32,
+    "durable": True,
+}
+REGION = {
+    "x": 112,
+    "y": 64,
+    "width": 24,
+    "height": 9,
+    "area_px": 131,
+    "peak_x": 120,
+    "peak_y": 69,
+    "peak": 0.9375,
+}
+PEAK_ALONE = {**dict.fromkeys(REGION), "peak_x": 120, "peak_y": 69, "peak": 0.4375}
+HEATMAP = {
+    "topic": "ssn/v1/plant1/line2/box3/top/heatmap/42",
+    "file": f"/var/lib/ssn-agent/heatmaps/top/{EPOCH}/000000/42.png",
+    "x": 32,
+    "y": 16,
+    "width": 512,
+    "height": 384,
+}
+FAIL = {
+    **PASS,
+    "sequence": 42,
+    "verdict": "FAIL",
+    "score": 0.875,
+    "defects": [REGION],
+    "heatmap": HEATMAP,
+}
+LATE = {
+    **PASS,
+    **dict.fromkeys(("score", "threshold", "bundle", "engine")),
+    "sequence": 43,
+    "verdict": "INVALID",
+    "reason": "late",
+    "latency_ms": 501.5,
+    "decided_at": "2026-01-01T06:00:00.626500Z",
+}
+MODEL: dict[str, Any] = {
+    "schema_version": 1,
+    "camera": "top",
+    "bundle": BUNDLE,
+    "engine": "onnxruntime-cpu/fp32",
+    "since": "2026-01-01T05:59:30Z",
+}
+CAMERA: dict[str, Any] = {
+    "camera": "top",
+    "state": "running",
+    "epoch": EPOCH,
+    "triggers": 44,
+    "passed": 40,
+    "failed": 1,
+    "invalid": {"late": 2},
+    "pending": 1,
+}
+ONLINE: dict[str, Any] = {
+    "schema_version": 1,
+    "station": "plant1/line2/box3",
+    "state": "online",
+    "at": "2026-01-01T06:00:02Z",
+    "agent": "0.1.0",
+    "ledger": "ok",
+    "undelivered": 0,
+    "alarms": [],
+    "cameras": [CAMERA],
+}
+OFFLINE = {
+    **ONLINE,
+    "state": "offline",
+    "at": "2026-01-01T05:59:29Z",
+    "ledger": None,
+    "undelivered": None,
+    "cameras": [],
+}
+TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
+LABEL: dict[str, Any] = {
+    "camera": "top",
+    "epoch": EPOCH,
+    "sequence": 42,
+    "label": "bad",
+    "defect_type": "crack",
+    "labeller": "m.weber",
+    "reason": None,
+}
+FP32: dict[str, Any] = {
+    "name": "fp32",
+    "file": "model.onnx",
+    "score": {"threshold": 0.25, "slope": 8.0},
+    "map": {"threshold": 1.5, "slope": 4.0},
+    "tolerance": {"score": 0.0001, "map": 0.001},
+}
+VECTOR = {"image": "vectors/0.png", "score": 0.75, "map": "vectors/0.f32"}
+ENTRIES = [
+    {"path": path, "size": size, "sha256": digest * 32}
+    for path, size, digest in [
+        ("model.onnx", 5242880, "01"),
+        ("vectors/0.f32", 262144, "23"),
+        ("vectors/0.png", 40960, "45"),
+    ]
+]
+MANIFEST: dict[str, Any] = {
+    "schema_version": 1,
+    "name": "magnetic-tile",
+    "version": "1.2.0",
+    "created_at": "2025-12-31T12:00:00Z",
+    "trainer": "ssn-trainer 0.1.0",
+    "regime": "weak",
+    "head": "supersimplenet",
+    "variant": "jims",
+    "backbone": "resnet18",
+    "input": {
+        "height": 256,
+        "width": 256,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    },
+    "threshold": {"method": "midway between the classes", "good_images": 80, "bad_images": 30},
+    "precisions": [FP32],
+    "metrics": {"i_auroc": {"value": 0.875, "low": 0.8125, "high": 0.9375}},
+    "vectors": [VECTOR],
+    "entries": ENTRIES,
+}
+VALID: dict[str, dict[str, dict[str, Any]]] = {
+    "verdict": {
+        "pass": PASS,
+        "pass-with-part-id": {**PASS, "part_id": "Teil-Ø 42/7", "product": "tile-40"},
+        "fail": FAIL,
+        "fail-with-peak-alone": {**FAIL, "defects": [PEAK_ALONE]},
+        "fail-without-heatmap": {**FAIL, "heatmap": None},
+        "fail-not-in-ledger": {**FAIL, "durable": False},
+        "invalid-late": LATE,
+        "invalid-no-model": {**LATE, "reason": "no_model", "latency_ms": 4.5},
+    },
+    "model": {"in-force": MODEL, "none": {**MODEL, "bundle": None, "engine": None}},
+    "status": {
+        "online": ONLINE,
+        "offline": OFFLINE,
+        "online-with-alarm": {**ONLINE, "ledger": "faulty", "alarms": ["ledger: disk full"]},
+    },
+    "trigger": {"full": TRIGGER, "id-alone": {**dict.fromkeys(TRIGGER), "id": "plc7-000124"}},
+    "label": {"bad": LABEL, "good": {**LABEL, "label": "good", "defect_type": None}},
+    "manifest": {
+        "weak": MANIFEST,
+        "unsupervised-gap-cam": {
+            **MANIFEST,
+            "regime": "unsupervised",
+            "head": "gap-cam",
+            "variant": None,
+            "metrics": {},
+        },
+    },
+}
+NEWER: dict[str, dict[str, Any]] = {
+    "verdict": {**FAIL, "defects": [{**REGION, "kind": "crack"}], "shift": "early"},
+    "model": {**MODEL, "bundle": {**BUNDLE, "regime": "weak"}},
+    "status": {**ONLINE, "uptime_s": 12.5},
+    "manifest": {**MANIFEST, "licence": "Apache-2.0"},
+}
+"""Only what we write may gain fields unasked; see docs/contract.md."""
+INVALID: dict[str, dict[str, dict[str, Any]]] = {
+    "verdict": {
+        "unknown-verdict": {**PASS, "verdict": "MAYBE"},
+        "unknown-reason": {**LATE, "reason": "tired"},
+        "unknown-schema-version": {**PASS, "schema_version": 2},
+        "pass-with-reason": {**PASS, "reason": "late"},
+        "pass-with-defect": {**PASS, "defects": [REGION]},
+        "pass-without-score": {**PASS, "score": None},
+        "fail-without-defect": {**FAIL, "defects": []},
+        "fail-without-bundle": {**FAIL, "bundle": None},
+        "invalid-without-reason": {**LATE, "reason": None},
+        "region-without-area": {**FAIL, "defects": [{**REGION, "area_px": None}]},
+        "naive-time": {**PASS, "decided_at": "2026-01-01T06:00:00.143250"},
+        "score-nan": {**PASS, "score": float("nan")},
+        "score-above-one": {**PASS, "score": 1.5},
+        "negative-latency": {**PASS, "latency_ms": -0.5},
+        "short-digest": {**PASS, "settings_digest": "cd" * 31},
+        "digest-not-hexadecimal": {**PASS, "bundle": {**BUNDLE, "digest": "xy" * 32}},
+        "part-id-too-long": {**PASS, "part_id": "p" * 121},
+        "sequence-zero": {**PASS, "sequence": 0},
+        "sequence-beyond-doubles": {**PASS, "sequence": 2**53},
+        "epoch-not-uuid": {**PASS, "epoch": "first"},
+        "camera-with-slash": {**PASS, "camera": "top/left"},
+        "without-key": {k: v for k, v in PASS.items() if k != "sequence"},
+    },
+    "model": {
+        "naive-time": {**MODEL, "since": "2026-01-01T05:59:30"},
+        "bad-digest": {**MODEL, "bundle": {**BUNDLE, "digest": "AB" * 32}},
+    },
+    "status": {
+        "counts-do-not-add-up": {**ONLINE, "cameras": [{**CAMERA, "pending": 2}]},
+        "unknown-state": {**ONLINE, "state": "sleeping"},
+        "unknown-reason": {**ONLINE, "cameras": [{**CAMERA, "invalid": {"tired": 2}}]},
+        "negative-count": {**ONLINE, "undelivered": -1},
+    },
+    "trigger": {
+        "unknown-field": {**TRIGGER, "partid": "P-2026-00042"},
+        "without-id": {"part_id": "P-2026-00042"},
+        "part-id-too-long": {**TRIGGER, "part_id": "p" * 121},
+        "part-id-empty": {**TRIGGER, "part_id": ""},
+        "part-id-a-number": {**TRIGGER, "part_id": 42},
+        "product-too-long": {**TRIGGER, "product": "p" * 65},
+    },
+    "label": {
+        "unknown-field": {**LABEL, "score": 0.5},
+        "unknown-label": {**LABEL, "label": "ugly"},
+        "without-epoch": {k: v for k, v in LABEL.items() if k != "epoch"},
+        "sequence-as-text": {**LABEL, "sequence": "42"},
+        "without-labeller": {k: v for k, v in LABEL.items() if k != "labeller"},
+    },
+    "manifest": {
+        "unknown-schema-version": {**MANIFEST, "schema_version": 2},
+        "unknown-regime": {**MANIFEST, "regime": "guessed"},
+        "parent-path": {**MANIFEST, "entries": [*ENTRIES, {**ENTRIES[0], "path": "a/../../b"}]},
+        "absolute-path": {**MANIFEST, "entries": [*ENTRIES, {**ENTRIES[0], "path": "/etc/b"}]},
+        "backslash-path": {**MANIFEST, "entries": [*ENTRIES, {**ENTRIES[0], "path": "..\\b"}]},
+        "bad-digest": {**MANIFEST, "entries": [*ENTRIES[:2], {**ENTRIES[2], "sha256": "45"}]},
+        "negative-size": {**MANIFEST, "entries": [*ENTRIES[:2], {**ENTRIES[2], "size": -1}]},
+        "entry-listed-twice": {**MANIFEST, "entries": [*ENTRIES, ENTRIES[0]]},
+        "file-not-listed": {**MANIFEST, "entries": ENTRIES[:2]},
+        "without-fp32": {**MANIFEST, "precisions": [{**FP32, "name": "int8"}]},
+        "precision-twice": {**MANIFEST, "precisions": [FP32, FP32]},
+        "slope-zero": {
+            **MANIFEST,
+            "precisions": [{**FP32, "map": {"threshold": 1.5, "slope": 0.0}}],
+        },
+        "threshold-nan": {
+            **MANIFEST,
+            "precisions": [{**FP32, "map": {"threshold": float("nan"), "slope": 4.0}}],
+        },
+        "name-in-capitals": {**MANIFEST, "name": "Tile"},
+        "naive-time": {**MANIFEST, "created_at": "2025-12-31T12:00:00"},
+    },
+}
+
+
+def golden() -> dict[str, str]:
+    """Return every golden file: its path below the folder and its text."""
+    files = {}
+    for kind, model in MODELS.items():
+        for name, fields in VALID[kind].items():
+            message = model.model_validate_json(json.dumps(fields))
+            files[f"{kind}/valid/{name}.json"] = message.model_dump_json(indent=2) + "\n"
+        if kind in NEWER:
+            files[f"{kind}/valid/from-newer-version.json"] = _text(NEWER[kind])
+        for name, fields in INVALID[kind].items():
+            files[f"{kind}/invalid/{name}.json"] = _text(fields)
+    files["verdict/invalid/cut-off.json"] = files["verdict/valid/fail.json"][:200]
+    files["verdict/invalid/not-an-object.json"] = '["PASS"]\n'
+    return files
+
+
+def _text(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, indent=2) + "\n"
+
+
+def write(folder: Path) -> None:
+    """Write every golden file below `folder`, and remove those that are no longer made."""
+    files = golden()
+    for path in folder.glob("*/*/*.json"):
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink()
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    write(FOLDER)
