@@ -109,7 +109,7 @@ def steps(bundle: Path, image: Path | None, scratch: Path) -> list[Step]:
         (
             "capture",
             "count trigger, note frame",
-            _then(accept, lambda: journal.commit(journal.head)),
+            accept_and_commit,
         ),
         ("capture", "copy pixels into the slot", lambda: slots.write(0, frame)),
         (

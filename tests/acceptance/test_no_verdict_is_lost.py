@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ssn_contract.messages import StationStatus, Verdict
+from ssn_contract.messages import InvalidReason, StationStatus, Verdict
 from ssn_contract.topics import Station, Topics
 from support.agent import Agent, station
 from support.bundles import write_brightness_bundle
@@ -71,6 +71,7 @@ def test_every_image_of_a_folder_gets_one_right_verdict(
             assert verdict.heatmap.topic == heatmap
             assert Path(verdict.heatmap.file).read_bytes() == heatmaps[heatmap]
             pixels = cv2.imdecode(np.frombuffer(heatmaps[heatmap], np.uint8), cv2.IMREAD_UNCHANGED)
+            assert pixels is not None
             assert pixels.shape == (32, 32)
             assert pixels[12, 17] > 128 > pixels[2, 2]
         assert len(heatmaps) == sum(truth.values())
@@ -229,5 +230,5 @@ def test_more_frames_than_can_be_judged_are_invalid_not_lost(
         agent.child("inference").resume()
         assert agent.wait() == 0, agent.log()
         reasons = Counter(v.reason for v in verdicts_of(subscriber.received()))
-        assert reasons["overload"] >= 20
+        assert reasons[InvalidReason.OVERLOAD] >= 20
         assert sum(reasons.values()) == 30

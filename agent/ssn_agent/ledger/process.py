@@ -78,6 +78,8 @@ class LedgerProcess:
         patience_ends = time.monotonic() + DRAIN_S
         while not self._finished() and time.monotonic() < patience_ends:
             self._turn()
+        if not self._outbox.idle:
+            logger().warning("messages left for the next start", problem=self._outbox.problem)
         self._close()
 
     def _turn(self) -> None:
