@@ -140,15 +140,15 @@ class Journal:
         return layout.unpack_model_note(self._view)
 
     def refresh(self) -> int:
-        """Take up what capture has accepted since, and return the head."""
-        while self.has_sequence(self.head + 1):
-            self.head += 1
-        return self.head
+        """Take up what capture has accepted since, and return the head.
 
-    def has_sequence(self, sequence: int) -> bool:
-        """Say whether the ring holds this sequence number at present."""
-        accepted = layout.unpack_accepted(self._record(sequence))
-        return accepted is not None and accepted[0] == sequence
+        The place of the next number may hold a later one: the ring went round while we slept.
+        """
+        while True:
+            accepted = layout.unpack_accepted(self._record(self.head + 1))
+            if accepted is None or accepted[0] <= self.head:
+                return self.head
+            self.head = accepted[0]
 
     def read(self, sequence: int) -> Entry | None:
         """Return a record, or None where the ring does not hold that number (any more)."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from uuid import UUID
 
+from ssn_agent.errors import JournalError
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
@@ -269,9 +270,9 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
 
 
 def pack_accepted(sequence: int, value: Accepted) -> bytes:
-    """Return the region's bytes. The texts must fit: see `MAX_PART_ID_BYTES`."""
-    part_id, part_id_size = _text(value.part_id)
-    product, product_size = _text(value.product)
+    """Return the region's bytes. Raises JournalError where a text does not fit."""
+    part_id, part_id_size = _text(value.part_id, MAX_PART_ID_BYTES)
+    product, product_size = _text(value.product, MAX_PRODUCT_BYTES)
     return sealed(
         _ACCEPTED.pack(
             sequence,
@@ -419,8 +420,11 @@ def is_committed(record: memoryview, sequence: int) -> bool:
     return unsealed(record, COMMITTED_AT, _COMMITTED.size) == _COMMITTED.pack(sequence)
 
 
-def _text(value: str | None) -> tuple[bytes, int]:
+def _text(value: str | None, max_bytes: int) -> tuple[bytes, int]:
     data = (value or "").encode()
+    if len(data) > max_bytes:
+        msg = f"a text of {len(data)} bytes; the journal takes up to {max_bytes}"
+        raise JournalError(msg)
     return data, _NO_TEXT if value is None else len(data)
 
 
@@ -437,7 +441,8 @@ def _unreason(number: int) -> InvalidReason | None:
 
 
 def _cut(message: str) -> bytes:
-    return message.encode()[:400]
+    # A file name that is not UTF-8 has characters in it that cannot be encoded.
+    return message.encode(errors="replace")[:400]
 
 
 def _unpad(data: bytes) -> str:
