@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
+    Draft202012Validator,
+    FormatChecker,
+)
 from pydantic import ValidationError
 
-from contract.make_golden import FOLDER, MODELS, golden, write
+from contract.make_golden import FOLDER, golden, write
 from ssn_contract import Verdict, VerdictKind, schemas
 from ssn_contract.schemas import MODELS
 
