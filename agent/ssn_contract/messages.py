@@ -217,6 +217,8 @@ class ModelInForce(_Outward):
     """Retained on `{camera}/model`: which bundle judges, on which engine."""
 
     schema_version: Literal[1] = 1
+    station: Text
+    """`site/line/station`."""
     camera: Name
     bundle: BundleRef | None
     engine: Text | None

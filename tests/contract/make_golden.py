@@ -75,6 +75,7 @@ LATE = {
 }
 MODEL: dict[str, Any] = {
     "schema_version": 1,
+    "station": "plant1/line2/box3",
     "camera": "top",
     "bundle": BUNDLE,
     "engine": "onnxruntime-cpu/fp32",

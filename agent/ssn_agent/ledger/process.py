@@ -172,8 +172,8 @@ class LedgerProcess:
             note = stream.journal.model_note()
             if note is not None and note != self._models.get(name):
                 self._models[name] = note
-                text = model_in_force(name, note).model_dump_json()
-                self._link.publish(self._topics.model(name), text, retain=True)
+                message = model_in_force(self._settings.station, name, note)
+                self._link.publish(self._topics.model(name), message.model_dump_json(), retain=True)
         if time.monotonic() >= self._status_at:
             self._status_at = time.monotonic() + STATUS_S
             self._publish_status()

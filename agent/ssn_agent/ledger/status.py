@@ -8,6 +8,7 @@ from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
 from ssn_contract.messages import BundleRef, CameraStatus, ModelInForce, StationStatus
+from ssn_contract.topics import Station
 
 
 def station_status(
@@ -50,7 +51,7 @@ def offline_status(settings: Settings) -> StationStatus:
     )
 
 
-def model_in_force(camera: str, note: ModelNote) -> ModelInForce:
+def model_in_force(station: Station, camera: str, note: ModelNote) -> ModelInForce:
     """Return which bundle judges a camera's frames."""
     bundle = None
     if note.bundle_digest:
@@ -58,7 +59,11 @@ def model_in_force(camera: str, note: ModelNote) -> ModelInForce:
             name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest
         )
     return ModelInForce(
-        camera=camera, bundle=bundle, engine=note.engine or None, since=utc(note.since_utc_ns)
+        station=str(station),
+        camera=camera,
+        bundle=bundle,
+        engine=note.engine or None,
+        since=utc(note.since_utc_ns),
     )
 
 
