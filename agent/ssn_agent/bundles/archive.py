@@ -73,7 +73,7 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, by
     """Write a bundle; `manifest` lacks `entries`, which are listed here with size and SHA-256.
 
     The file appears at `path` whole or not at all. Raises BundleError where manifest and files do
-    not hold together.
+    not hold together, or where the file cannot be written.
     """
     entries = [
         {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -89,7 +89,11 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, by
         text = checked.model_dump_json(indent=1).encode()
         for name, data in [(MANIFEST, text), *sorted(files.items())]:
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
-    write_atomically(path, buffer.getvalue())
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror}); check the folder and its space"
+        raise BundleError(msg) from error
     return checked
 
 

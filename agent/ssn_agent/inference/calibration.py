@@ -15,5 +15,12 @@ def calibrate(raw: _Values, calibration: Calibration) -> _Values:
 
     Exactly 0.5 at the threshold, so `raw >= threshold` and `score >= 0.5` always agree.
     """
-    z = np.clip(calibration.slope * (raw - calibration.threshold), -60.0, 60.0)
-    return 1.0 / (1.0 + np.exp(-z))  # type: ignore[no-any-return]  # numpy keeps the argument's kind
+    values = np.asarray(raw)
+    z = np.clip(calibration.slope * (values - calibration.threshold), -60.0, 60.0)
+    score = 1.0 / (1.0 + np.exp(-z))
+    # Just below the threshold the exponential rounds to 1, and the score to 0.5.
+    below = np.nextafter(values.dtype.type(0.5), values.dtype.type(0))
+    score = np.where(values < calibration.threshold, np.minimum(score, below), score)
+    if isinstance(raw, float):
+        return float(score)
+    return score  # type: ignore[no-any-return]  # numpy keeps the argument's kind

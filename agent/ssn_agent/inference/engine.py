@@ -68,6 +68,13 @@ class OrtCpuEngine:
         except _ORT_ERRORS as error:
             msg = f"ONNX Runtime failed on a batch of {len(inputs)}: {error}"
             raise EngineError(msg) from error
+        wanted = (len(inputs),), (len(inputs), *inputs.shape[1:3])
+        if (scores.shape, maps.shape) != wanted:
+            msg = (
+                f"the model answers with shapes {scores.shape} and {maps.shape}; expected "
+                f"{wanted[0]} and {wanted[1]}; pack it anew"
+            )
+            raise EngineError(msg)
         if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
             msg = "the model answered with NaN or infinity; the bundle is unusable on this engine"
             raise EngineError(msg)

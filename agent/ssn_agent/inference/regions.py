@@ -22,21 +22,24 @@ def find_defects(
     """
     above = (raw_map >= calibration.threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    scale_x, scale_y = region.width / raw_map.shape[1], region.height / raw_map.shape[0]
+    rows, columns = raw_map.shape
+    source_px = region.width * region.height / (rows * columns)
     found = []
     for i in range(1, count):
         left, top, width, height, area = (int(v) for v in stats[i])
-        area_px = round(area * scale_x * scale_y)
+        area_px = round(area * source_px)
         if area_px < min_area_px:
             continue
         window = np.s_[top : top + height, left : left + width]
         inside = np.where(labels[window] == i, raw_map[window], -np.inf)
         row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-        x0, y0 = region.x + int(left * scale_x), region.y + int(top * scale_y)
-        x1 = region.x + int(np.ceil((left + width) * scale_x))
-        y1 = region.y + int(np.ceil((top + height) * scale_y))
+        # Whole numbers: a box that reaches the edge must not pass it by a rounding error.
+        x0, y0 = left * region.width // columns, top * region.height // rows
+        x1 = -(-(left + width) * region.width // columns)
+        y1 = -(-(top + height) * region.height // rows)
         peak = _peak(raw_map, calibration, region, top + int(row), left + int(column))
-        found.append(Defect(x0, y0, x1 - x0, y1 - y0, max(1, area_px), *peak))
+        box = region.x + x0, region.y + y0, x1 - x0, y1 - y0
+        found.append(Defect(*box, max(1, area_px), *peak))
     if not found:
         row, column = np.unravel_index(int(raw_map.argmax()), raw_map.shape)
         found = [Defect(0, 0, 0, 0, 0, *_peak(raw_map, calibration, region, int(row), int(column)))]
@@ -47,8 +50,9 @@ def find_defects(
 def _peak(
     raw_map: NDArray[np.float32], calibration: Calibration, region: Region, row: int, column: int
 ) -> tuple[int, int, float]:
-    x = region.x + int((column + 0.5) * region.width / raw_map.shape[1])
-    y = region.y + int((row + 0.5) * region.height / raw_map.shape[0])
+    rows, columns = raw_map.shape
+    x = region.x + (2 * column + 1) * region.width // (2 * columns)
+    y = region.y + (2 * row + 1) * region.height // (2 * rows)
     return x, y, float(calibrate(float(raw_map[row, column]), calibration))
 
 

@@ -63,7 +63,7 @@ class Scorer:
             scored, expected = self._replay(vector)
             by_score = abs(scored.raw - vector.score)
             by_map = float(np.abs(scored.map - expected).max())
-            if by_score > tolerance.score or by_map > tolerance.map:
+            if not (by_score <= tolerance.score and by_map <= tolerance.map):  # NaN is no match
                 msg = (
                     f"{self.bundle.path}: {self.engine.name} does not reproduce {vector.image}: "
                     f"score differs by {by_score:.2g} (allowed {tolerance.score:.2g}), map by "
