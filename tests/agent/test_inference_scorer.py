@@ -1,0 +1,167 @@
+"""The one scorer: a bundle and an image to scores, or an error that keeps a bad model away."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ssn_agent.bundles.archive import Bundle, write_bundle
+from ssn_agent.errors import BundleError, EngineError
+from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.scorer import Scorer
+from support.bundles import SIZE, brightness_model, files, manifest, write_brightness_bundle
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    path = tmp_path_factory.mktemp("scorer") / "brightness.ssn"
+    return Scorer(Bundle.open(write_brightness_bundle(path)), threads=1)
+
+
+def packed(path: Path, changed: dict[str, bytes], **manifest_changes: Any) -> Scorer:
+    write_bundle(path, manifest(**manifest_changes), {**files(), **changed})
+    return Scorer(Bundle.open(path), threads=1)
+
+
+def graph(
+    inputs: list[tuple[str, int, list[Any]]],
+    outputs: list[tuple[str, list[Any]]],
+    value: float = 0.5,
+) -> bytes:
+    """Return a graph that answers with constants, whatever its input."""
+    nodes = []
+    for name, shape in outputs:
+        tensor = helper.make_tensor(f"{name}_value", TensorProto.FLOAT, shape, [value] * _n(shape))
+        nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+    made = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info(*item) for item in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def _n(shape: list[Any]) -> int:
+    return int(np.prod(shape))
+
+
+IMAGE = ("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])
+SCORE = ("score", [1])
+MAP = ("map", [1, SIZE, SIZE])
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (SIZE, SIZE, 3), (7, 91), (333, 5, 3), (1, 1)])
+def test_gray_and_colour_images_of_any_size_are_scored(
+    scorer: Scorer, shape: tuple[int, ...]
+) -> None:
+    scored = scorer.score(np.full(shape, 153, np.uint8))
+    assert scored.map.shape == (SIZE, SIZE)
+    assert scored.raw == pytest.approx(0.6, abs=1e-6)
+    assert scored.score == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-5)
+
+
+def test_the_red_channel_comes_first(scorer: Scorer) -> None:
+    only_red = np.zeros((SIZE, SIZE, 3), np.uint8)
+    only_red[:, :, 0] = 255
+    model = brightness_model()
+    engine = OrtCpuEngine(model, SIZE, SIZE, 1)
+    assert scorer.score(only_red).raw == 1.0
+    assert engine.run(only_red[np.newaxis])[0][0] == 1.0
+
+
+def test_an_image_scores_the_same_alone_and_in_a_batch(scorer: Scorer) -> None:
+    images = RNG.integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
+    raw, maps = scorer.score_inputs(images)
+    for i, image in enumerate(images):
+        alone = scorer.score(image)
+        assert alone.raw == raw[i]
+        assert np.array_equal(alone.map, maps[i])
+
+
+def test_a_bundle_that_reproduces_its_vectors_is_served(scorer: Scorer) -> None:
+    assert scorer.check_vectors() <= 1e-6
+
+
+@pytest.mark.parametrize("value", [99 / 255, np.nan, np.inf])
+def test_a_bundle_whose_expected_map_differs_is_not_served(tmp_path: Path, value: float) -> None:
+    expected: NDArray[np.float32] = np.full((SIZE, SIZE), 100 / 255, "<f4")
+    expected[3, 4] = value
+    scorer = packed(tmp_path / "b.ssn", {"vectors/0.f32": expected.tobytes()})
+    with pytest.raises(EngineError, match=r"does not reproduce vectors/0\.png"):
+        scorer.check_vectors()
+
+
+def test_a_bundle_whose_expected_score_differs_is_not_served(tmp_path: Path) -> None:
+    vectors = [{"image": "vectors/0.png", "score": 0.4, "map": "vectors/0.f32"}]
+    scorer = packed(tmp_path / "b.ssn", {}, vectors=vectors)
+    with pytest.raises(EngineError, match=r"score differs by 0\.0078"):
+        scorer.check_vectors()
+
+
+@pytest.mark.parametrize(
+    ("entry", "data"), [("vectors/0.f32", b"\0" * 8), ("vectors/0.png", b"no image")]
+)
+def test_a_vector_that_cannot_be_read_is_the_bundle_s_fault(
+    tmp_path: Path, entry: str, data: bytes
+) -> None:
+    scorer = packed(tmp_path / "b.ssn", {entry: data})
+    with pytest.raises(BundleError, match=entry):
+        scorer.check_vectors()
+
+
+@pytest.mark.parametrize("model", [b"", b"no graph", brightness_model()[:-40]])
+def test_a_graph_that_does_not_load_is_an_engine_error(model: bytes) -> None:
+    with pytest.raises(EngineError, match="does not load"):
+        OrtCpuEngine(model, SIZE, SIZE, 1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ([("picture", TensorProto.UINT8, ["N", SIZE, SIZE, 3])], [SCORE, MAP]),
+        ([("image", TensorProto.FLOAT, ["N", SIZE, SIZE, 3])], [SCORE, MAP]),
+        ([("image", TensorProto.UINT8, ["N", 3, SIZE, SIZE])], [SCORE, MAP]),
+        ([("image", TensorProto.UINT8, ["N", SIZE, 64, 3])], [SCORE, MAP]),
+        ([IMAGE, ("more", TensorProto.FLOAT, [1])], [SCORE, MAP]),
+        ([IMAGE], [MAP, SCORE]),
+        ([IMAGE], [SCORE]),
+        ([IMAGE], [("logit", [1]), MAP]),
+    ],
+)
+def test_a_graph_with_other_inputs_or_outputs_is_refused(
+    inputs: list[tuple[str, int, list[Any]]], outputs: list[tuple[str, list[Any]]]
+) -> None:
+    with pytest.raises(EngineError, match="pack it anew"):
+        OrtCpuEngine(graph(inputs, outputs), SIZE, SIZE, 1)
+
+
+@pytest.mark.parametrize(
+    ("score", "map_"),
+    [([1, 1], [1, SIZE, SIZE]), ([1], [1, 1, SIZE, SIZE]), ([1], [1, 8, 8]), ([2], MAP[1])],
+)
+def test_a_graph_that_answers_in_other_shapes_is_an_engine_error(
+    score: list[int], map_: list[int]
+) -> None:
+    engine = OrtCpuEngine(graph([IMAGE], [("score", score), ("map", map_)]), SIZE, SIZE, 1)
+    with pytest.raises(EngineError, match="shape"):
+        engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_an_engine_error_and_no_verdict(value: float) -> None:
+    engine = OrtCpuEngine(graph([IMAGE], [SCORE, MAP], value), SIZE, SIZE, 1)
+    with pytest.raises(EngineError, match="NaN or infinity"):
+        engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+
+
+def test_a_batch_that_the_graph_does_not_take_is_an_engine_error() -> None:
+    engine = OrtCpuEngine(brightness_model(), SIZE, SIZE, 1)
+    with pytest.raises(EngineError, match="batch of 1"):
+        engine.run(np.zeros((1, 5, 5, 3), np.uint8))
