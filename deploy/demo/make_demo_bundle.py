@@ -1,0 +1,209 @@
+"""Make the demo's bundle from nothing but pictures that the project draws: `make demo-bundle`.
+
+1. Draw parts of the "train" namespace and train a ResNet18 up to layer3 on them from scratch, to
+   say for each cell of its grids whether a defect is there. No foreign weights are in it.
+2. Draw other parts of that namespace as a folder data set, and have `ssn-trainer`'s own fit make a
+   bundle from good / bad labels alone: weak regime, GAP+CAM head, weights stored as float16.
+3. Judge parts of the "serve" namespace, which neither step has seen, and print what was found.
+
+    python deploy/demo/make_demo_bundle.py [--work DIR] [--out FILE] [--check-only]
+
+About 15 minutes on two cores. Everything follows from the seeds below.
+"""
+
+import argparse
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F  # noqa: N812 -- the name that PyTorch's own documentation uses
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_agent.demo.line import ProductionLine
+from ssn_agent.frames.pixels import to_network_input
+from ssn_agent.inference.scorer import Scorer
+from ssn_contract.manifest import Head, Regime
+from ssn_trainer.fit.job import Order, fit
+from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
+from ssn_trainer.model.weights import LAYERS
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLE = ROOT / "agent" / "ssn_agent" / "demo" / "demo-1.0.0.ssn"
+HEIGHT, WIDTH = 192, 256
+BACKBONE_PARTS, BACKBONE_SEED = 2400, 1
+FIT_PARTS, FIT_SEED = 900, 2
+CHECK_PARTS, CHECK_SEED = 1000, 1000
+EPOCHS, BATCH, RATE = 10, 24, 2e-3
+
+Inputs = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+
+def draw(seed: int, count: int) -> tuple[Inputs, Masks]:
+    """Return parts of the "train" namespace, half of them bad: [N, H, W, 3] and masks [N, H, W]."""
+    line = ProductionLine(seed, defect_rate=0.5, namespace="train")
+    inputs = np.empty((count, HEIGHT, WIDTH, 3), np.uint8)
+    masks = np.empty((count, HEIGHT, WIDTH), np.bool_)
+    for i in track(range(count), "drawing", console=Console(stderr=True)):
+        part = line.part(i)
+        inputs[i] = to_network_input(part.image, HEIGHT, WIDTH)
+        # By area, so that a thin scratch does not fall between the pixels.
+        share = cv2.resize(part.mask.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        masks[i] = share > 0.25
+    return inputs, masks
+
+
+class Pretraining(nn.Module):
+    """A backbone that learns to find defects on the grids of layer2 and layer3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(
+            "resnet18", pretrained=False, features_only=True, out_indices=LAYERS
+        )
+        channels = self.backbone.feature_info.channels()
+        self.finders = nn.ModuleList(nn.Conv2d(c, 1, kernel_size=1) for c in channels)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN) * 255)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD) * 255)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """uint8 RGB [N, H, W, 3] to logits [N, 1, H/8, W/8] and [N, 1, H/16, W/16]."""
+        # [N, H, W, 3] -> [N, 3, H, W]
+        normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return [find(x) for find, x in zip(self.finders, self.backbone(normalised), strict=True)]
+
+
+def found_loss(logits: list[Tensor], masks: Tensor) -> Tensor:
+    """Cell by cell, and for the image by the mean of its 4 highest cells; masks [N, 1, H, W]."""
+    loss = masks.new_zeros(())
+    for grid in logits:
+        target = F.adaptive_max_pool2d(masks, list(grid.shape[-2:]))
+        weight = 1 + 9 * target  # cells with a defect are few
+        loss = loss + F.binary_cross_entropy_with_logits(grid, target, weight=weight)
+        top = grid.flatten(1).topk(4, dim=1).values.mean(dim=1)
+        loss = loss + 0.2 * F.binary_cross_entropy_with_logits(top, masks.flatten(1).amax(dim=1))
+    return loss
+
+
+def train_backbone(path: Path, console: Console) -> None:
+    """Train from scratch and write the backbone's weights as safetensors."""
+    inputs, masks = draw(BACKBONE_SEED, BACKBONE_PARTS)
+    torch.manual_seed(BACKBONE_SEED)
+    order = np.random.default_rng(BACKBONE_SEED)
+    model = Pretraining().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-2)
+    steps = EPOCHS * (BACKBONE_PARTS // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    for epoch in range(EPOCHS):
+        start, losses = time.monotonic(), []
+        shuffled = order.permutation(BACKBONE_PARTS)
+        for i in range(BACKBONE_PARTS // BATCH):
+            chosen = shuffled[i * BATCH : (i + 1) * BATCH]
+            images, wanted = flipped(inputs[chosen], masks[chosen], order)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(images)
+            loss = found_loss([grid.float() for grid in logits], wanted)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        seconds = time.monotonic() - start
+        console.print(f"epoch {epoch + 1}/{EPOCHS}: loss {np.mean(losses):.4f}, {seconds:.0f} s")
+    state = {name: value.contiguous() for name, value in model.backbone.state_dict().items()}
+    save_file(state, path)
+
+
+def flipped(images: Inputs, masks: Masks, order: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return a batch, as a whole mirrored or not, as tensors: [N, H, W, 3] and [N, 1, H, W]."""
+    for axis in (1, 2):
+        if order.integers(2):
+            images, masks = np.flip(images, axis), np.flip(masks, axis)
+    target = torch.from_numpy(np.ascontiguousarray(masks, np.float32))[:, None]
+    return torch.from_numpy(np.ascontiguousarray(images)), target
+
+
+def write_data_set(folder: Path) -> None:
+    """Write parts as `good/` and a folder for each defect, as an operator would sort them."""
+    line = ProductionLine(FIT_SEED, defect_rate=0.4, namespace="train")
+    for i in track(range(FIT_PARTS), "writing", console=Console(stderr=True)):
+        part = line.part(i)
+        path = folder / (part.defect or "good") / f"{i:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), part.image)
+
+
+def fit_bundle(data: Path, weights: Path, work: Path, console: Console) -> Path:
+    """Have the trainer make the bundle, as `ssn-trainer fit` would."""
+    order = Order(
+        data=data,
+        out=work,
+        name="demo",
+        version="1.0.0",
+        regime=Regime.WEAK,
+        head=Head.GAP_CAM,
+        weights=str(weights),
+        height=HEIGHT,
+        width=WIDTH,
+        seed=FIT_SEED,
+        group_by=".*",  # every drawn part is its own
+        half_weights=True,
+    )
+    return fit(order, console).packed.path
+
+
+def check(bundle: Path, console: Console) -> None:
+    """Judge parts that the model has never seen, and print the table."""
+    scorer = Scorer(Bundle.open(bundle))
+    scorer.check_vectors()
+    line = ProductionLine(CHECK_SEED)
+    parts, failed, milliseconds = Counter[str](), Counter[str](), []
+    for i in range(CHECK_PARTS):
+        part = line.part(i)
+        start = time.perf_counter()
+        score = scorer.score(part.image).score
+        milliseconds.append(1000 * (time.perf_counter() - start))
+        parts[part.defect or "good"] += 1
+        failed[part.defect or "good"] += score >= 0.5
+    table = Table("drawn as", "parts", "FAIL", "share", title=f"{bundle.name}, seed {CHECK_SEED}")
+    bad, found = parts.total() - parts["good"], failed.total() - failed["good"]
+    for kind in ["good", *sorted(parts.keys() - {"good"})]:
+        share = f"{failed[kind] / parts[kind]:.1%}"
+        table.add_row(kind, str(parts[kind]), str(failed[kind]), share)
+    table.add_row("all defects", str(bad), str(found), f"{found / bad:.1%}")
+    console.print(table)
+    size = bundle.stat().st_size / 1e6
+    console.print(f"{size:.2f} MB; median {np.median(milliseconds):.1f} ms a part")
+
+
+def main() -> None:
+    """Make the bundle, check it, and put it in its place."""
+    parser = argparse.ArgumentParser(description="Make the demo's bundle.")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo")
+    parser.add_argument("--out", type=Path, default=BUNDLE)
+    parser.add_argument("--check-only", action="store_true", help="judge the bundle at --out")
+    options = parser.parse_args()
+    console = Console()
+    if not options.check_only:
+        options.work.mkdir(parents=True, exist_ok=True)
+        weights, data = options.work / "backbone.safetensors", options.work / "parts"
+        train_backbone(weights, console)
+        shutil.rmtree(data, ignore_errors=True)
+        write_data_set(data)
+        shutil.copyfile(fit_bundle(data, weights, options.work, console), options.out)
+    check(options.out, console)
+
+
+if __name__ == "__main__":
+    main()
