@@ -24,13 +24,14 @@ def _scratch(scene: Scene, rng: np.random.Generator) -> Floats:
         force = int(255 * min(1.0, 0.45 + 0.14 * min(k, 22 - k)))
         ends = points[k].tolist(), points[k + 1].tolist()
         cv2.line(line, *ends, force, thickness, cv2.LINE_AA, 4)
-    cover: Floats = line.astype(np.float32) / 255 * scene.metal
+    cover = line.astype(np.float32) * scene.metal / np.float32(255)
     depth = np.float32(rng.uniform(45, 85))
     flank = np.zeros_like(cover)
     flank[1:, 1:] = cover[:-1, :-1]
     sign = np.float32(1 if rng.random() < 0.5 else -1)
     scene.canvas += sign * depth * cover - sign * np.float32(0.5) * depth * flank * scene.metal
-    return np.maximum(cover, flank * scene.metal)
+    covered: Floats = np.maximum(cover, flank * scene.metal)
+    return covered
 
 
 def _dent(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -38,7 +39,7 @@ def _dent(scene: Scene, rng: np.random.Generator) -> Floats:
     radius = float(rng.uniform(9, 17)) * scene.scale
     spot = _free_spot(scene, rng, radius)
     turn, squeeze = rng.uniform(0, np.pi), rng.uniform(0.65, 1.0)
-    rows, cols, x, y = window(scene.canvas.shape, spot, 1.8 * radius)
+    rows, cols, x, y = window(scene.canvas.shape, spot, 2.4 * radius)
     along = x * np.cos(turn) + y * np.sin(turn)
     across = (-x * np.sin(turn) + y * np.cos(turn)) / squeeze
     square = (along**2 + across**2) / radius**2
@@ -48,7 +49,7 @@ def _dent(scene: Scene, rng: np.random.Generator) -> Floats:
     share = scene.metal[rows, cols]
     scene.canvas[rows, cols] -= share * depth * (1.5 * toward * fall + 0.3 * fall)
     cover = np.zeros_like(scene.canvas)
-    cover[rows, cols] = share * np.exp(-1.2 * square)
+    cover[rows, cols] = share * np.exp(-0.7 * square)
     return cover
 
 

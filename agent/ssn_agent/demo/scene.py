@@ -116,7 +116,7 @@ def _turn(scene: Scene, rng: np.random.Generator) -> None:
     grid_x, grid_y = np.broadcast_arrays(x, y)
     distance, angle = cv2.cartToPolar(grid_x.copy(), grid_y.copy())
     rho = distance / np.float32(scene.radius)
-    rhos = np.linspace(0, 1.5, 1024)
+    rhos = np.linspace(0, 2, 1024)
     level = 138.0 + 14 * (rhos < 0.44) - 8 * (rhos > 0.86)
     level += rng.normal(0, 2.0, 1024) + 6 * np.sin(rhos * 40 + rng.uniform(0, 6))
     tilt = np.zeros(1024)  # how much a slope turns to the lamp, outwards positive
@@ -132,7 +132,7 @@ def _turn(scene: Scene, rng: np.random.Generator) -> None:
     sheen = np.cos(turns - scene.lamp + rng.normal(0, 0.15))
     lobes = 1 + rng.uniform(0.16, 0.26) * (2 * sheen**4 - 0.6)
     toward = np.cos(turns - scene.lamp)
-    ring = (rho * np.float32(1023 / 1.5)).astype(np.int32)
+    ring = (rho * np.float32(1023 / 2)).astype(np.int32)
     sector = (angle * np.float32(1023 / (2 * np.pi))).astype(np.int32)
     offset_rho, offset_angle = np.float32(rng.uniform(0, 512)), np.float32(rng.uniform(0, 512))
     marks = cv2.remap(
@@ -221,7 +221,8 @@ def expose(canvas: Floats, scale: float, rng: np.random.Generator) -> Pixels:
     seen = cv2.GaussianBlur(canvas * light, (5, 5), focus)
     noise = rng.standard_normal(canvas.shape, np.float32)
     seen += noise * (np.float32(1.1) + np.float32(0.008) * seen)
-    return np.clip(seen + np.float32(0.5), 0, 255).astype(np.uint8)
+    picture: Pixels = np.clip(seen + np.float32(0.5), 0, 255).astype(np.uint8)
+    return picture
 
 
 def disc_cover(size: tuple[int, int], centre: tuple[float, float], radius: float) -> Floats:
@@ -229,7 +230,7 @@ def disc_cover(size: tuple[int, int], centre: tuple[float, float], radius: float
     picture = np.zeros(size, np.uint8)
     place = round(centre[0] * 16), round(centre[1] * 16)
     cv2.circle(picture, place, round(radius * 16), 255, -1, cv2.LINE_AA, 4)
-    return picture.astype(np.float32) / 255
+    return picture.astype(np.float32) / np.float32(255)
 
 
 def window(
