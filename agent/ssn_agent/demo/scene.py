@@ -230,7 +230,8 @@ def disc_cover(size: tuple[int, int], centre: tuple[float, float], radius: float
     picture = np.zeros(size, np.uint8)
     place = round(centre[0] * 16), round(centre[1] * 16)
     cv2.circle(picture, place, round(radius * 16), 255, -1, cv2.LINE_AA, 4)
-    return picture.astype(np.float32) / np.float32(255)
+    cover: Floats = picture.astype(np.float32) / np.float32(255)
+    return cover
 
 
 def window(
