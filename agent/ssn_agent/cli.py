@@ -96,7 +96,7 @@ def config_check(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = Non
 def config_show(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
     """Print the settings in force as JSON, without secrets."""
     settings = _settings(config, overrides)
-    typer.echo(settings.model_dump_json(indent=2, exclude={"broker": {"password"}}))
+    typer.echo(settings.public_json(indent=2))
 
 
 @config_app.command("schema")

@@ -11,15 +11,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     FilePath,
+    PlainSerializer,
     SecretStr,
     ValidationError,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -42,6 +43,19 @@ MAX_RUNTIME_DIR = 90
 """The kernel names a socket in at most 107 bytes."""
 
 
+def _revealed(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
+
+
+Secret = Annotated[SecretStr, PlainSerializer(_revealed, when_used="json")]
+"""Only the runtime directory's file, readable by the service alone, is written with these in it:
+everything else leaves `_SECRETS` out."""
+_SECRETS: Any = {
+    "broker": {"password": True},
+    "cameras": {"__all__": {"source": {"password": True}}},
+}
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -52,7 +66,7 @@ class BrokerSettings(_Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
     username: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
     tls: bool = False
     ca_file: FilePath | None = None
     cert_file: FilePath | None = None
@@ -69,12 +83,10 @@ class BrokerSettings(_Section):
         if (self.cert_file is None) != (self.key_file is None):
             msg = "cert_file and key_file go together"
             raise ValueError(msg)
+        if self.password is not None and self.username is None:
+            msg = "password is set but username is not; set both"
+            raise ValueError(msg)
         return self
-
-    @field_serializer("password", when_used="json")
-    def _reveal(self, value: SecretStr | None) -> str | None:
-        # Only the runtime directory's file, readable by the service alone, is written from this.
-        return None if value is None else value.get_secret_value()
 
 
 class FolderSource(_Section):
@@ -102,8 +114,25 @@ class RtspSource(_Section):
 
     kind: Literal["rtsp"] = "rtsp"
     url: Annotated[str, Field(pattern=r"^(rtsps?|https?)://")]
+    username: str | None = None
+    password: Secret | None = None
     open_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 3000
     read_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 2000
+
+    @field_validator("url")
+    @classmethod
+    def _names_no_secret(cls, value: str) -> str:
+        if "@" in urlsplit(value).netloc:
+            msg = "holds credentials, and is shown in logs; move them to username and password"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _password_has_its_user(self) -> "RtspSource":
+        if self.password is not None and self.username is None:
+            msg = "password is set but username is not; set both"
+            raise ValueError(msg)
+        return self
 
 
 class V4l2Source(_Section):
@@ -180,11 +209,16 @@ class Settings(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cameras: Annotated[dict[Name, CameraSettings], Field(min_length=1, max_length=32)]
 
+    @field_validator("data_dir")
+    @classmethod
+    def _found_from_anywhere(cls, value: Path) -> Path:
+        return value.absolute()  # verdicts name files in it
+
     @field_validator("runtime_dir")
     @classmethod
     def _sockets_fit(cls, value: Path) -> Path:
-        if len(str(value.absolute())) > MAX_RUNTIME_DIR:
-            msg = f"longer than {MAX_RUNTIME_DIR} characters, so its sockets cannot be named"
+        if len(os.fsencode(value.absolute())) > MAX_RUNTIME_DIR:
+            msg = f"longer than {MAX_RUNTIME_DIR} bytes, so its sockets cannot be named"
             raise ValueError(msg)
         return value.absolute()
 
@@ -201,8 +235,14 @@ class Settings(_Section):
     @property
     def digest(self) -> str:
         """SHA-256 over the settings that bear on a verdict: no secret and no log level in it."""
-        kept = self.model_dump(mode="json", include={"station", "inference", "cameras"})
+        kept = self.model_dump(
+            mode="json", include={"station", "inference", "cameras"}, exclude=_SECRETS
+        )
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def public_json(self, indent: int | None = None) -> str:
+        """Return everything but the secrets."""
+        return self.model_dump_json(indent=indent, exclude=_SECRETS)
 
 
 class _Sourced(BaseSettings, Settings):
@@ -234,6 +274,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     if not path.is_file():
         msg = f'{path}: no such settings file; write one (README, "Settings") or name another'
         raise SettingsError(msg)
+    _check_environment()
     given = _parse_overrides(overrides)
     model_config = SettingsConfigDict(toml_file=path)
     from_file = type(
@@ -243,7 +284,10 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
         sourced = from_file(**given)
     except ValidationError as error:
         raise SettingsError(_describe(error, path, overrides)) from error
-    except (SourceError, ValueError, OSError) as error:
+    except SourceError as error:
+        msg = f"environment: {error}; write it as JSON, or set its keys one by one"
+        raise SettingsError(msg) from error
+    except (ValueError, OSError) as error:
         msg = f"{path}: cannot be read as TOML: {error}"
         raise SettingsError(msg) from error
     return Settings.model_validate(sourced.model_dump())
@@ -276,6 +320,17 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
+def _check_environment() -> None:
+    """Refuse a variable of ours that sets nothing: a misspelt one must not pass unseen."""
+    for name in sorted(os.environ):
+        key = name.lower().removeprefix("ssn_").partition("__")[0]
+        if name.upper().startswith("SSN_") and "__" in name and key not in Settings.model_fields:
+            near = difflib.get_close_matches(key, list(Settings.model_fields), n=1, cutoff=0.6)
+            hint = f"did you mean SSN_{near[0].upper()}__...?" if near else "unset it"
+            msg = f"environment {name}: unknown key {key}; {hint}"
+            raise SettingsError(msg)
+
+
 def _describe(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
@@ -291,20 +346,30 @@ def _describe(error: ValidationError, path: Path, overrides: Sequence[str]) -> s
             reason = "unknown key"
             near = difflib.get_close_matches(loc[-1], _KNOWN_KEYS, n=1, cutoff=0.6)
             reason += f"; did you mean {near[0]}?" if near else "; remove it"
+        elif problem["type"] in _NOT_A_NUMBER:
+            reason = f"not a number{_UNITS.get(loc[-1].rpartition('_')[2], '')}"
         lines.append(f"{_origin(loc, path, overrides)}: {key}: {reason}")
     return "\n".join(lines)
 
 
 def _origin(loc: list[str], path: Path, overrides: Sequence[str]) -> str:
+    """Say where a key was set; an unknown key may have been named with more keys below it."""
     key = ".".join(loc)
-    if any(item.split("=", 1)[0] == key for item in overrides):
+    if any(f"{item.split('=', 1)[0]}.".startswith(f"{key}.") for item in overrides):
         return "command line"
     variable = "SSN_" + "__".join(loc).upper()
-    if variable in {name.upper() for name in os.environ}:
-        return f"environment {variable}"
+    for name in sorted(os.environ):
+        if f"{name.upper()}__".startswith(f"{variable}__"):
+            return f"environment {name}"
     return str(path)
 
 
+_NOT_A_NUMBER = {"float_parsing", "float_type", "int_parsing", "int_type", "int_from_float"}
+_UNITS = {
+    "ms": " of milliseconds; write it without a unit",
+    "s": " of seconds; write it without a unit",
+    "px": " of pixels; write it without a unit",
+}
 _SOURCE_MODELS = (FolderSource, VideoSource, RtspSource, V4l2Source, LineSource)
 _SOURCE_KINDS = {get_args(model.model_fields["kind"].annotation)[0] for model in _SOURCE_MODELS}
 _KNOWN_KEYS = sorted(

@@ -1,6 +1,7 @@
 """Video files, network cameras (RTSP, HTTP) and V4L2 cameras through OpenCV."""
 
 import os
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -103,8 +104,17 @@ class RtspCamera(_OpenCvCamera):
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             self._source.read_timeout_ms,
         ]
-        capture = cv2.VideoCapture(self._source.url, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(self._address(), cv2.CAP_FFMPEG, limits)
         self._adopt(capture, "check address, network and credentials")
+
+    def _address(self) -> str:
+        """Return the URL with the credentials in it, as FFmpeg wants them."""
+        source = self._source
+        if source.username is None:
+            return source.url
+        password = "" if source.password is None else source.password.get_secret_value()
+        credentials = f"{quote(source.username, safe='')}:{quote(password, safe='')}"
+        return source.url.replace("://", f"://{credentials}@", 1)
 
     def next_frame(self) -> Frame:
         """Return the next frame. Raises CameraError where none comes within the read time-out."""
