@@ -5,6 +5,9 @@ journal whose numbering is proven:
 
     a journal of this boot                 goes on as it is
     a journal of an earlier boot           its open triggers are closed as INVALID(lost); goes on
+    a journal of which the ledger lacks    its open triggers are closed as INVALID(lost); a new
+    committed verdicts (lost, or another   epoch, from 1: its counts would never add up again
+    station's)
     no sound journal, ledger closed well   goes on after the ledger's last number
     no sound journal otherwise             a new epoch, from 1: a number could have been given out
                                            that the ledger never saw
@@ -24,6 +27,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.rules import decide_after_reboot
+from ssn_agent.ledger.stream import follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
@@ -54,13 +58,14 @@ def prepare(settings: Settings) -> None:
     migrate(engine)
     messages = VerdictWriter(settings)
     writer = LedgerWriter(engine, str(settings.station), messages)
-    text = settings.model_dump_json(exclude={"broker": {"password"}})
-    writer.note_settings(settings.digest, text, "start")
+    writer.note_settings(settings.digest, settings.public_json(), "start")
     boot = boot_id()
     for camera in settings.cameras:
         path = files.journal(camera)
         numbering = _numbering(path, camera, boot, writer, messages)
         if numbering is not None:
+            # Before a number is given out: "closed well" must not be read of it any more.
+            writer.open_stream(camera, numbering.epoch)
             header = Header(camera, numbering.epoch, boot, numbering.first)
             Journal.create(path, header).close()
         PixelSlots.create(files.pixels(camera))
@@ -75,10 +80,15 @@ def _numbering(
         try:
             with closing(Journal(path)) as journal:
                 _check_camera(journal, camera)
-                if journal.header.boot == boot:
+                stream = follow(journal, writer)
+                complete = stream.counts.closed + stream.pending == stream.triggers
+                if complete and journal.header.boot == boot:
                     return None
                 _close_open_triggers(journal, writer, messages)
-                return Numbering(journal.header.epoch, journal.head + 1)
+                if complete:
+                    return Numbering(journal.header.epoch, journal.head + 1)
+                logger().error("the ledger lacks verdicts; a new epoch begins", camera=camera)
+                return Numbering(uuid4(), 1)
         except JournalError as error:
             aside = rename_aside(path)
             logger().error("journal set aside", problem=str(error), file=str(aside))
@@ -92,13 +102,15 @@ def _check_camera(journal: Journal, camera: str) -> None:
 
 
 def _close_open_triggers(journal: Journal, writer: LedgerWriter, messages: VerdictWriter) -> None:
-    writer.open_stream(journal.header.camera, journal.header.epoch)
     utc_ns = time.time_ns()
+    closed = []
     for entry in journal.entries(lambda entry: not entry.committed):
         decision = entry.decision or decide_after_reboot(entry, utc_ns)
         message = messages.message(journal.header, entry, decision)
-        writer.write([Decided(journal.header, entry, message)], Delivery())
-        journal.commit(entry.sequence)
+        closed.append(Decided(journal.header, entry, message))
+    writer.write(closed, Delivery())
+    for item in closed:
+        journal.commit(item.entry.sequence)
 
 
 def main(settings_path: str) -> None:

@@ -13,16 +13,17 @@ and are committed when it can be written again.
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from ssn_agent.errors import LedgerError
+from ssn_agent.errors import AgentError, LedgerError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Decision, ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.status import model_in_force, offline_status, station_status
-from ssn_agent.ledger.stream import PendingTriggers
+from ssn_agent.ledger.stream import PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
@@ -56,15 +57,15 @@ class LedgerProcess:
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
             journal = Journal(files.journal(name))
-            self._writer.open_stream(name, journal.header.epoch)
-            counts = self._writer.counts(name, journal.header.epoch)
-            self._streams[name] = PendingTriggers(journal, counts)
+            self._streams[name] = follow(journal, self._writer)
         self._bell = Doorbell(files.ledger_bell)
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
         self._outbox = Outbox(self._link, self._writer, settings.broker.inflight)
         self._ledger_problem: str | None = None
         self._retry_at = 0.0
+        self._outbox_problem: str | None = None
+        self._pump_at = 0.0
         self._ack_at: float | None = None
         self._status_at = 0.0
         self._models: dict[str, ModelNote] = {}
@@ -91,15 +92,15 @@ class LedgerProcess:
                 self._models.clear()
         self._write()
         self._keep_late_results()
-        if self._ledger_problem is None:
-            self._outbox.pump()
+        self._deliver()
         self._report()
 
     def _write(self) -> None:
         """Steps 1 to 3."""
+        due = self._due()
         if time.monotonic() < self._retry_at:
+            self._send_unwritten(item for _, item, _ in due)
             return
-        due = list(self._due())
         acks_are_due = self._ack_at is not None and time.monotonic() >= self._ack_at
         delivery = self._outbox.take_delivery()
         if delivery and self._ack_at is None:
@@ -111,7 +112,8 @@ class LedgerProcess:
             self._writer.write([item for _, item, _ in due], delivery)
         except LedgerError as error:
             self._outbox.put_back(delivery)
-            self._ledger_failed(error, [item for _, item, _ in due])
+            self._ledger_failed(error)
+            self._send_unwritten(item for _, item, _ in due)
             return
         self._ack_at = None
         if self._ledger_problem is not None:
@@ -134,12 +136,14 @@ class LedgerProcess:
                 found.append((stream, Decided(header, entry, message), decision))
         return found
 
-    def _ledger_failed(self, error: LedgerError, items: list[Decided]) -> None:
-        """Send once, marked, what cannot be committed now; it stays in the journal."""
+    def _ledger_failed(self, error: LedgerError) -> None:
         if self._ledger_problem is None:
             logger().error("the ledger cannot be written", problem=str(error))
         self._ledger_problem = str(error)
         self._retry_at = time.monotonic() + LEDGER_RETRY_S
+
+    def _send_unwritten(self, items: Iterable[Decided]) -> None:
+        """Send once, marked, what cannot be committed now; it stays in the journal."""
         for item in items:
             key = (item.header.camera, item.entry.sequence)
             if self._outbox.connected and key not in self._sent_unwritten:
@@ -147,6 +151,20 @@ class LedgerProcess:
                 marked = item.message.model_copy(update={"durable": False})
                 topic = self._topics.verdict(item.header.camera)
                 self._link.publish(topic, marked.model_dump_json())
+
+    def _deliver(self) -> None:
+        """Step 4."""
+        if self._ledger_problem is not None or time.monotonic() < self._pump_at:
+            return
+        try:
+            self._outbox.pump()
+        except LedgerError as error:
+            if self._outbox_problem is None:
+                logger().error("the outbox cannot be read", problem=str(error))
+            self._outbox_problem = str(error)
+            self._pump_at = time.monotonic() + LEDGER_RETRY_S
+            return
+        self._outbox_problem = None
 
     def _keep_late_results(self) -> None:
         if self._ledger_problem is not None:
@@ -179,14 +197,15 @@ class LedgerProcess:
             self._publish_status()
 
     def _publish_status(self) -> None:
+        problem = self._ledger_problem or self._outbox_problem
         try:
             undelivered = self._writer.count_undelivered()
         except LedgerError as error:
-            undelivered, self._ledger_problem = None, str(error)
+            undelivered, problem = None, str(error)
         status = station_status(
             self._settings,
             self._streams,
-            ledger_problem=self._ledger_problem,
+            ledger_problem=problem,
             broker_problem=self._outbox.problem,
             undelivered=undelivered,
         )
@@ -200,8 +219,10 @@ class LedgerProcess:
             if stream.pending:
                 logger().warning("triggers left for the next start", camera=name)
                 continue
-            header = stream.journal.header
-            self._writer.close_stream(name, header.epoch, stream.journal.head)
+            try:
+                self._writer.close_stream(name, stream.journal.header.epoch, stream.journal.head)
+            except LedgerError as error:
+                logger().error("the end is not noted", camera=name, problem=str(error))
         if self._outbox.connected:
             text = offline_status(self._settings).model_dump_json()
             self._link.publish(self._topics.status, text, retain=True)
@@ -214,7 +235,11 @@ def main(settings_path: str, parent: str) -> None:
     stop = Stop()
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, "ledger")
-    LedgerProcess(settings, RuntimeFiles(settings.runtime_dir)).run(stop)
+    try:
+        LedgerProcess(settings, RuntimeFiles(settings.runtime_dir)).run(stop)
+    except AgentError as error:
+        logger().error("the ledger process cannot go on", problem=str(error))
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Decision
 from ssn_agent.ledger.rules import decide, is_late_result
-from ssn_agent.ledger.writer import Counts
+from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_contract.messages import InvalidReason
 
 
@@ -65,7 +65,7 @@ class PendingTriggers:
         self._pending.remove(entry.sequence)
         reason = decision.reason.value if decision.reason else None
         self.counts.add(decision.outcome.name, reason)
-        if decision.reason is InvalidReason.LATE and entry.captured is not None:
+        if decision.reason is InvalidReason.LATE:
             self._await_late.append(entry.sequence)
 
     def late_results(self) -> list[Entry]:
@@ -73,18 +73,36 @@ class PendingTriggers:
         found = []
         for sequence in list(self._await_late):
             entry = self.journal.read(sequence)
-            if entry is None or entry.result is not None:
+            if entry is None or entry.result is not None or _has_no_frame(entry):
                 self._await_late.remove(sequence)
             if entry is not None and is_late_result(entry):
                 found.append(entry)
         return found
 
 
+def follow(journal: Journal, writer: LedgerWriter) -> PendingTriggers:
+    """Take up a journal where the ledger process before this one left it. Raises LedgerError.
+
+    That one may have died between a commit and the note of it: such a verdict is noted now, so that
+    it is counted once.
+    """
+    camera, epoch = journal.header.camera, journal.header.epoch
+    writer.open_stream(camera, epoch)
+    committed = writer.committed(camera, epoch, journal.oldest())
+    for entry in journal.entries(lambda entry: not entry.committed):
+        if entry.sequence in committed:
+            journal.commit(entry.sequence)
+    return PendingTriggers(journal, writer.counts(camera, epoch))
+
+
+def _has_no_frame(entry: Entry) -> bool:
+    return entry.captured is not None and entry.captured.reason is not None
+
+
 def _awaits_result(entry: Entry) -> bool:
     return (
         entry.decision is not None
         and entry.decision.reason is InvalidReason.LATE
-        and entry.captured is not None
-        and entry.captured.reason is None
         and entry.result is None
+        and not _has_no_frame(entry)
     )

@@ -170,17 +170,35 @@ class LedgerWriter:
                 counts.add(verdict, reason, count)
         return counts
 
+    def committed(self, camera: str, epoch: UUID, first: int) -> set[int]:
+        """Return the numbers of a stream, from `first` on, that have a verdict."""
+        query = (
+            select(TriggerRow.sequence)
+            .join(Stream, Stream.id == TriggerRow.stream_id)
+            .where(Stream.station == self._station, Stream.camera == camera, Stream.epoch == epoch)
+            .where(TriggerRow.sequence >= first)
+        )
+        with translated(self._engine), self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
     def note_settings(self, digest: str, text: str, who: str) -> None:
-        """Note settings that come into force, where they differ from the last ones."""
-        newest = select(SettingsChange.new_digest).order_by(SettingsChange.id.desc()).limit(1)
+        """Note settings that come into force, where they differ from the last ones.
+
+        The text decides, not the digest: that leaves out what bears on no verdict.
+        """
+        newest = (
+            select(SettingsChange.new_digest, SettingsChange.new)
+            .order_by(SettingsChange.id.desc())
+            .limit(1)
+        )
         with translated(self._engine), self._engine.begin() as connection:
-            old = connection.execute(newest).scalar()
-            if old == digest:
+            old = connection.execute(newest).first()
+            if old is not None and old.new == text:
                 return
             change = {
                 "at": datetime.now(timezone.utc),
                 "who": who,
-                "old_digest": old,
+                "old_digest": None if old is None else old.new_digest,
                 "new_digest": digest,
                 "new": text,
             }
