@@ -1,0 +1,258 @@
+"""Before a camera's first number is given out, its numbering is proven or begins anew."""
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from ssn_agent.errors import LedgerError
+from ssn_agent.frames import layout
+from ssn_agent.frames.journal import Journal, boot_id
+from ssn_agent.frames.layout import Decision, Header, Outcome
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.ledger.prepare import numbering_without_journal, prepare
+from ssn_agent.ledger.stream import follow
+from ssn_agent.publish.outbox import Delivery
+from ssn_agent.settings import Settings
+from support.ledgers import decided, open_writer, rows, settings_in
+from support.records import EPOCH, FRAME, START_UTC_NS, judged, trigger
+
+EARLIER_BOOT = UUID(int=7)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "run").mkdir()
+    return settings_in(tmp_path)
+
+
+def header(settings: Settings, camera: str = "left") -> Header:
+    with closing(Journal(RuntimeFiles(settings.runtime_dir).journal(camera))) as journal:
+        return journal.header
+
+
+def open_journal(settings: Settings) -> Journal:
+    return Journal(RuntimeFiles(settings.runtime_dir).journal("left"))
+
+
+def use(settings: Settings, parts: int, *, commit: int) -> None:
+    """Let `parts` come to the camera, and the ledger take the first `commit` of them."""
+    writer = open_writer(settings)
+    with closing(open_journal(settings)) as journal:
+        stream = follow(journal, writer)
+        for _ in range(parts):
+            sequence = journal.accept(trigger())
+            journal.capture(sequence, FRAME)
+            if commit > 0:
+                commit -= 1
+                journal.finish(sequence, judged(Outcome.PASS))
+        stream.refresh()
+        for entry, decision in list(stream.due(10, START_UTC_NS)):
+            writer.write([decided(settings, journal, entry, decision)], Delivery())
+            stream.committed(entry, decision)
+
+
+def reboot(settings: Settings) -> None:
+    """Make the journal one of an earlier boot of the machine."""
+    path = RuntimeFiles(settings.runtime_dir).journal("left")
+    with closing(Journal(path)) as journal:
+        old = journal.header
+    data = bytearray(path.read_bytes())
+    earlier = Header(old.camera, old.epoch, EARLIER_BOOT, old.first, old.capacity)
+    packed = layout.pack_header(earlier)
+    data[: len(packed)] = packed
+    path.write_bytes(data)
+
+
+def close_well(settings: Settings, sequence: int) -> UUID:
+    writer = open_writer(settings)
+    last = writer.last_stream("left")
+    assert last is not None
+    writer.open_stream("left", last[0])
+    writer.close_stream("left", last[0], sequence)
+    return last[0]
+
+
+def test_a_first_start_begins_at_one_and_makes_every_camera_s_files(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    settings = settings_in(tmp_path, ("left", "right"))
+    prepare(settings)
+    headers = [header(settings, camera) for camera in ("left", "right")]
+    assert [h.first for h in headers] == [1, 1]
+    assert [h.camera for h in headers] == ["left", "right"]
+    assert headers[0].epoch != headers[1].epoch
+    assert headers[0].boot == boot_id()
+    PixelSlots(RuntimeFiles(settings.runtime_dir).pixels("right"))
+    assert rows(settings, "SELECT camera, closed_sequence FROM streams ORDER BY camera") == [
+        ("left", None),
+        ("right", None),
+    ]
+
+
+def test_a_journal_of_this_boot_goes_on_untouched(settings: Settings) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 3, commit=2)
+    content = RuntimeFiles(settings.runtime_dir).journal("left").read_bytes()
+    prepare(settings)
+    assert header(settings) == before
+    assert RuntimeFiles(settings.runtime_dir).journal("left").read_bytes() == content
+
+
+def test_after_a_reboot_open_triggers_are_lost_decided_ones_keep_their_verdict_and_numbers_go_on(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 4, commit=2)
+    with closing(open_journal(settings)) as journal:
+        journal.finish(3, judged(Outcome.FAIL))
+        journal.decide(3, Decision(Outcome.FAIL, None, 5, START_UTC_NS + 5))
+    reboot(settings)
+    prepare(settings)
+    query = "SELECT sequence, verdict, reason FROM verdicts JOIN triggers ON id = trigger_id"
+    assert rows(settings, f"{query} ORDER BY 1") == [
+        (1, "PASS", None),
+        (2, "PASS", None),
+        (3, "FAIL", None),
+        (4, "INVALID", "lost"),
+    ]
+    after = header(settings)
+    assert (after.epoch, after.first, after.boot) == (before.epoch, 5, boot_id())
+    assert rows(settings, "SELECT count(*) FROM defects") == [(1,)]
+
+
+def test_after_an_orderly_end_and_a_lost_journal_numbers_go_on(settings: Settings) -> None:
+    prepare(settings)
+    use(settings, 3, commit=3)
+    epoch = close_well(settings, 3)
+    RuntimeFiles(settings.runtime_dir).journal("left").unlink()
+    prepare(settings)
+    assert (header(settings).epoch, header(settings).first) == (epoch, 4)
+
+
+def test_a_number_given_out_after_an_orderly_end_is_never_given_out_again(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    epoch = close_well(settings, 3)
+    RuntimeFiles(settings.runtime_dir).journal("left").unlink()
+    prepare(settings)  # numbers go on at 4, and the camera may take parts from here on
+    RuntimeFiles(settings.runtime_dir).journal("left").unlink()  # the power fails
+    prepare(settings)
+    assert header(settings).epoch != epoch
+    assert header(settings).first == 1
+
+
+def test_without_a_journal_and_without_an_orderly_end_a_new_epoch_begins(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 3, commit=3)
+    RuntimeFiles(settings.runtime_dir).journal("left").unlink()
+    prepare(settings)
+    assert header(settings).epoch != before.epoch
+    assert header(settings).first == 1
+
+
+def test_a_damaged_journal_is_set_aside_and_a_new_epoch_begins(settings: Settings) -> None:
+    prepare(settings)
+    before = header(settings)
+    path = RuntimeFiles(settings.runtime_dir).journal("left")
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(data)
+    prepare(settings)
+    assert header(settings).epoch != before.epoch
+    (aside,) = path.parent.glob("left.journal.damaged-*")
+    assert aside.read_bytes() == bytes(data)
+
+
+def test_a_journal_of_another_camera_is_not_taken_for_this_one_s(settings: Settings) -> None:
+    files = RuntimeFiles(settings.runtime_dir)
+    Journal.create(files.journal("left"), Header("right", EPOCH, boot_id(), 1, 8)).close()
+    prepare(settings)
+    assert header(settings).camera == "left"
+    assert header(settings).epoch != EPOCH
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_a_ledger_that_lacks_committed_verdicts_begins_a_new_epoch_and_its_counts_add_up(
+    settings: Settings, *, rebooted: bool
+) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 5, commit=3)
+    for file in settings.data_dir.iterdir():
+        file.unlink()
+    if rebooted:
+        reboot(settings)
+    prepare(settings)
+    assert header(settings).epoch != before.epoch
+    assert header(settings).first == 1
+    query = "SELECT sequence, verdict, reason FROM verdicts JOIN triggers ON id = trigger_id"
+    assert rows(settings, query) == [(4, "INVALID", "lost"), (5, "INVALID", "lost")]
+    with closing(open_journal(settings)) as journal:
+        stream = follow(journal, open_writer(settings))
+        assert stream.triggers == stream.counts.closed + stream.pending == 0
+
+
+def test_a_commit_that_was_not_noted_before_the_death_is_no_lost_verdict(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 2, commit=1)
+    writer = open_writer(settings)
+    with closing(open_journal(settings)) as journal:
+        stream = follow(journal, writer)
+        ((entry, decision),) = list(stream.due(10**18, START_UTC_NS))
+        writer.write([decided(settings, journal, entry, decision)], Delivery())
+    prepare(settings)
+    assert header(settings) == before
+    with closing(open_journal(settings)) as journal:
+        assert follow(journal, writer).counts.closed == 2
+
+
+def test_numbers_go_on_only_where_the_ledger_says_how_the_last_ones_ended() -> None:
+    assert numbering_without_journal((EPOCH, 9)).first == 10
+    assert numbering_without_journal((EPOCH, 9)).epoch == EPOCH
+    for last in (None, (EPOCH, None)):
+        fresh = numbering_without_journal(last)
+        assert fresh.first == 1
+        assert fresh.epoch != EPOCH
+
+
+def test_the_settings_in_force_are_noted_without_their_secrets(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    broker = {"username": "station", "password": "hunter2"}
+    source = {"kind": "rtsp", "url": "rtsp://10.0.0.2/1", "username": "u", "password": "hunter3"}
+    settings = settings_in(tmp_path, (), broker=broker, cameras={"left": {"source": source}})
+    prepare(settings)
+    ((digest, text),) = rows(settings, "SELECT new_digest, new FROM settings_changes")
+    assert digest == settings.digest
+    assert '"username":"station"' in text
+    assert "hunter" not in text
+
+
+def test_a_ledger_that_cannot_be_opened_is_one_line_and_exit_code_1(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    settings.ledger_path.write_bytes(b"no database " * 999)
+    with pytest.raises(LedgerError):
+        prepare(settings)
+    resolved = settings.runtime_dir / "settings.json"
+    resolved.write_text(settings.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-m", "ssn_agent.ledger.prepare", str(resolved)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"ssn-agent: {settings.ledger_path}")

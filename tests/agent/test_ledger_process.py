@@ -1,0 +1,152 @@
+"""The ledger process with a real broker: verdicts go out whatever happens to the database."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ssn_agent.frames.journal import Journal
+from ssn_agent.frames.layout import Accepted, Outcome
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.ledger.prepare import prepare
+from ssn_agent.settings import Settings
+from support.ledgers import rows, settings_in
+from support.mosquitto import Mosquitto, Subscriber
+from support.records import FRAME, judged
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.needs("mosquitto")
+
+
+class Ledger:
+    """A ledger process, fed by a journal that the test writes."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self.settings = settings
+        prepare(settings)
+        self.journal = Journal(RuntimeFiles(settings.runtime_dir).journal("left"))
+        resolved = settings.runtime_dir / "settings.json"
+        resolved.write_text(settings.model_dump_json())
+        self.log = log
+        self._command = [sys.executable, "-m", "ssn_agent.ledger.process", str(resolved)]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*self._command, str(os.getpid())], stderr=log)
+
+    def end(self, how: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(20)
+
+    def part(self, outcome: Outcome, deadline_s: float = 60.0) -> int:
+        """Let a part come, and be judged at once."""
+        now = time.monotonic_ns()
+        deadline = now + int(deadline_s * 1e9)
+        sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
+        self.journal.capture(sequence, FRAME)
+        self.journal.finish(sequence, judged(outcome, time.monotonic_ns()))
+        return sequence
+
+    def committed(self, sequence: int) -> bool:
+        entry = self.journal.read(sequence)
+        return entry is not None and entry.committed
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
+        settings = settings_in(tmp_path, broker={"port": mosquitto.port}, runtime_dir=Path(runtime))
+        made = Ledger(settings, tmp_path / "ledger.log")
+        yield made
+        made.journal.close()
+        if made.process is not None and made.process.poll() is None:
+            made.process.kill()
+            made.process.wait()
+
+
+def verdicts(subscriber: Subscriber) -> list[tuple[int, str, bool]]:
+    """Return (sequence, verdict, durable) of what the broker has passed on."""
+    messages = [m for m in subscriber.received() if m.topic.endswith("/verdict")]
+    loaded = [json.loads(message.payload) for message in messages]
+    return [(m["sequence"], m["verdict"], m["durable"]) for m in loaded]
+
+
+def test_while_the_database_is_locked_verdicts_go_out_marked_and_are_committed_afterwards(
+    ledger: Ledger, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        ledger.start()
+        ledger.part(Outcome.PASS)
+        wait_until(lambda: (1, "PASS", True) in verdicts(subscriber), 10, "no first verdict")
+        blocker = sqlite3.connect(ledger.settings.ledger_path, isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
+        # Half a second to the deadline: less than the ledger process waits between its attempts.
+        for outcome in (Outcome.FAIL, Outcome.PASS, Outcome.FAIL):
+            sequence = ledger.part(outcome, deadline_s=0.7)
+            expected = (sequence, outcome.name, False)
+            wait_until(lambda e=expected: e in verdicts(subscriber), 10, "no marked verdict")  # type: ignore[misc]  # a default binds the loop's value
+        assert not any(ledger.committed(sequence) for sequence in (2, 3, 4))
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        wait_until(lambda: (4, "FAIL", True) in verdicts(subscriber), 10, "not committed")
+        assert all(ledger.committed(sequence) for sequence in (2, 3, 4))
+        found = verdicts(subscriber)
+    assert sorted(found) == [
+        (1, "PASS", True),
+        (2, "FAIL", False),
+        (2, "FAIL", True),
+        (3, "PASS", False),
+        (3, "PASS", True),
+        (4, "FAIL", False),
+        (4, "FAIL", True),
+    ]
+    assert ledger.end(signal.SIGTERM) == 0
+    query = "SELECT sequence, verdict FROM verdicts JOIN triggers ON id = trigger_id ORDER BY 1"
+    stored = rows(ledger.settings, query)
+    assert stored == [(1, "PASS"), (2, "FAIL"), (3, "PASS"), (4, "FAIL")]
+
+
+def test_a_killed_ledger_process_is_replaced_by_one_that_closes_what_it_left(
+    ledger: Ledger, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        ledger.start()
+        ledger.part(Outcome.PASS)
+        wait_until(lambda: ledger.committed(1), 10, "not committed")
+        ledger.end(signal.SIGKILL)
+        ledger.part(Outcome.FAIL)
+        overdue = ledger.part(Outcome.PASS, deadline_s=0.001)
+        ledger.start()
+        wait_until(lambda: ledger.committed(overdue), 10, "not closed")
+        assert ledger.end(signal.SIGTERM) == 0
+        # Only what the broker had not acknowledged before the kill may have come twice.
+        assert {v[:2] for v in verdicts(subscriber)} == {(1, "PASS"), (2, "FAIL"), (3, "INVALID")}
+        statuses = [m for m in subscriber.received() if m.topic.endswith("/status")]
+    last = json.loads(statuses[-1].payload)
+    assert last["state"] == "offline"
+    assert rows(ledger.settings, "SELECT closed_sequence FROM streams") == [(3,)]
+    assert rows(ledger.settings, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == [(0,)]
+    assert "Traceback" not in ledger.log.read_text()
+
+
+def test_a_ledger_process_that_cannot_open_its_database_says_so_in_one_line(
+    ledger: Ledger,
+) -> None:
+    ledger.settings.ledger_path.unlink()
+    ledger.settings.ledger_path.mkdir()
+    ledger.start()
+    assert ledger.process is not None
+    assert ledger.process.wait(20) == 1
+    (line,) = ledger.log.read_text().splitlines()
+    assert str(ledger.settings.ledger_path) in json.loads(line)["problem"]

@@ -1,0 +1,268 @@
+"""Exactly one verdict for every trigger, whoever dies between any two steps.
+
+The machine plays capture, inference, the ledger process step by step, and its death; journal and
+database are real.
+"""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import Captured, Decision, Outcome, Result
+from ssn_agent.ledger.database import open_database
+from ssn_agent.ledger.stream import PendingTriggers, follow
+from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
+from ssn_agent.ledger.writer import Counts, LedgerWriter
+from ssn_agent.publish.outbox import Delivery
+from ssn_agent.settings import Settings
+from ssn_contract.messages import InvalidReason
+from support.ledgers import decided, open_writer, rows, settings_in
+from support.records import (
+    DEADLINE_NS,
+    EPOCH,
+    FRAME,
+    LATE,
+    START_UTC_NS,
+    judged,
+    new_journal,
+    trigger,
+)
+
+CAPACITY = 5
+EMPTY = Path(tempfile.mkdtemp(prefix="ssn-empty-ledger-"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _template() -> Iterator[None]:
+    """An empty ledger, migrated once and copied for every run of the machine."""
+    open_writer(settings_in(EMPTY))
+    yield
+    shutil.rmtree(EMPTY)
+
+
+class Station(RuleBasedStateMachine):
+    """One camera's triggers on their way to the database."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = 0
+        self.verdicts: dict[int, tuple[str, str | None]] = {}
+        self.due: list[tuple[Entry, Decision]] = []
+        self.written: list[tuple[Entry, Decision]] = []
+
+    @initialize()
+    def begin(self) -> None:
+        shutil.copytree(EMPTY / "data", self.folder / "data")
+        self.settings = settings_in(self.folder)
+        self.messages = VerdictWriter(self.settings)
+        self.database = sqlite3.connect(self.settings.ledger_path)
+        self.journal = new_journal(self.folder / "left.journal", capacity=CAPACITY)
+        self.start_ledger()
+
+    def start_ledger(self) -> None:
+        engine = open_database(self.settings.ledger_path)
+        self.writer = LedgerWriter(engine, str(self.settings.station), self.messages)
+        self.followed = Journal(self.journal.path)
+        self.stream = follow(self.followed, self.writer)
+
+    def entries(self) -> list[Entry]:
+        return list(self.journal.entries(lambda _: True))
+
+    # Capture.
+
+    @precondition(lambda self: self.journal.has_room())
+    @rule(captured=st.sampled_from([None, FRAME, FRAME, Captured(InvalidReason.OVERLOAD)]))
+    def accept(self, captured: Captured | None) -> None:
+        sequence = self.journal.accept(trigger(self.clock))
+        if captured is not None:
+            self.journal.capture(sequence, captured)
+
+    @rule()
+    def restart_capture(self) -> None:
+        for entry in self.entries():
+            if entry.captured is None:
+                self.journal.capture(entry.sequence, Captured(InvalidReason.LOST))
+
+    # Inference.
+
+    @rule(outcome=st.sampled_from([Outcome.PASS, Outcome.FAIL, Outcome.INVALID]))
+    def judge_the_next_frame(self, outcome: Outcome) -> None:
+        for entry in self.entries():
+            framed = entry.captured is not None and entry.captured.reason is None
+            if framed and entry.result is None:
+                no_model = Result(Outcome.INVALID, InvalidReason.NO_MODEL, self.clock)
+                invalid = outcome is Outcome.INVALID
+                result = no_model if invalid else judged(outcome, self.clock)
+                late = self.clock > entry.accepted.deadline_monotonic_ns and invalid
+                self.journal.finish(entry.sequence, LATE if late else result)
+                return
+
+    @rule(share=st.sampled_from([0.1, 0.6, 1.1]))
+    def time_passes(self, share: float) -> None:
+        self.clock += int(share * DEADLINE_NS)
+
+    # The ledger process, step by step.
+
+    @rule()
+    def decide(self) -> None:
+        self.stream.refresh()
+        self.due = list(self.stream.due(self.clock, START_UTC_NS + self.clock))
+
+    @rule()
+    def write(self) -> None:
+        items = [self.decided(*pair) for pair in self.due]
+        self.writer.write(items, Delivery())
+        self.written, self.due = self.due, []
+
+    @rule()
+    def commit(self) -> None:
+        for entry, decision in self.written:
+            self.stream.committed(entry, decision)
+        self.written = []
+
+    @rule(dies_after=st.sampled_from(["decide", "write", "commit", None]))
+    def work_a_turn(self, dies_after: str | None) -> None:
+        self.commit()
+        for step in (self.decide, self.write, self.commit):
+            step()
+            if step.__name__ == dies_after:
+                self.the_ledger_process_dies()
+                return
+
+    @rule()
+    def keep_late_results(self) -> None:
+        for entry in self.stream.late_results():
+            assert entry.result is not None
+            columns = late_columns(entry, entry.result)
+            self.writer.keep_late("left", EPOCH, entry.sequence, columns)
+
+    @rule()
+    def the_ledger_process_dies(self) -> None:
+        self.followed.close()
+        self.due, self.written = [], []
+        self.start_ledger()
+
+    def decided(self, entry: Entry, decision: Decision) -> Decided:
+        message = self.messages.message(self.followed.header, entry, decision)
+        return Decided(self.followed.header, entry, message)
+
+    # What must hold, always.
+
+    @invariant()
+    def everything_adds_up(self) -> None:
+        if hasattr(self, "stream"):
+            assert self.stream.triggers == self.stream.counts.closed + self.stream.pending
+            assert self.stream.triggers <= self.journal.head
+
+    @invariant()
+    def no_verdict_changes_and_none_is_there_twice(self) -> None:
+        if not hasattr(self, "stream"):
+            return
+        query = "SELECT sequence, verdict, reason FROM verdicts JOIN triggers ON id = trigger_id"
+        found = self.database.execute(query).fetchall()
+        for sequence, verdict, reason in found:
+            assert self.verdicts.setdefault(sequence, (verdict, reason)) == (verdict, reason)
+        assert len(found) == len(self.verdicts)
+        noted = {entry.sequence for entry in self.entries() if entry.committed}
+        assert noted <= set(self.verdicts)
+
+    def teardown(self) -> None:
+        if hasattr(self, "stream"):
+            self.clock += 2 * DEADLINE_NS
+            self.work_a_turn(None)
+            self.no_verdict_changes_and_none_is_there_twice()
+            assert sorted(self.verdicts) == list(range(1, self.journal.head + 1))
+            assert self.stream.pending == 0
+            self.everything_adds_up()
+            self.journal.close()
+            self.followed.close()
+            self.database.close()
+        shutil.rmtree(self.folder)
+
+
+Station.TestCase.settings = hypothesis_settings(
+    max_examples=25, stateful_step_count=30, deadline=None
+)
+TestOneVerdictForEveryTrigger = Station.TestCase
+
+
+def start(folder: Path) -> tuple[Settings, Journal, LedgerWriter]:
+    settings = settings_in(folder)
+    return settings, new_journal(folder / "left.journal"), open_writer(settings)
+
+
+def test_a_death_between_commit_and_its_note_counts_the_verdict_once(tmp_path: Path) -> None:
+    settings, journal, writer = start(tmp_path)
+    with closing(journal):
+        sequence = journal.accept(trigger())
+        journal.capture(sequence, FRAME)
+        journal.finish(sequence, judged(Outcome.PASS))
+        before = follow(journal, writer)
+        ((entry, decision),) = before.due(10, 20)
+        writer.write([decided(settings, journal, entry, decision)], Delivery())
+
+        after = follow(journal, writer)
+        assert (after.triggers, after.counts.passed, after.pending) == (1, 1, 0)
+        assert list(after.due(10, 20)) == []
+
+
+def test_a_verdict_is_in_the_journal_before_anyone_hears_of_it(tmp_path: Path) -> None:
+    _, journal, _ = start(tmp_path)
+    with closing(journal):
+        sequence = journal.accept(trigger())
+        stream = PendingTriggers(journal, Counts())
+        ((_, decision),) = stream.due(DEADLINE_NS + 1, 5)
+        journal.capture(sequence, FRAME)
+        journal.finish(sequence, judged(Outcome.PASS))
+        ((_, again),) = PendingTriggers(journal, Counts()).due(DEADLINE_NS + 9, 9)
+        assert again == decision
+        assert decision.reason is InvalidReason.LATE
+
+
+@pytest.mark.parametrize("framed_before", [True, False])
+def test_what_the_model_said_after_the_deadline_is_kept_beside_the_verdict(
+    tmp_path: Path, *, framed_before: bool
+) -> None:
+    settings, journal, writer = start(tmp_path)
+    with closing(journal):
+        sequence = journal.accept(trigger())
+        if framed_before:
+            journal.capture(sequence, FRAME)
+        stream = follow(journal, writer)
+        ((entry, decision),) = stream.due(DEADLINE_NS + 1, 5)
+        writer.write([decided(settings, journal, entry, decision)], Delivery())
+        stream.committed(entry, decision)
+        assert stream.late_results() == []
+        journal.capture(sequence, FRAME)
+        journal.finish(sequence, judged(Outcome.FAIL, 2 * DEADLINE_NS))
+        (late,) = stream.late_results()
+        assert late.result is not None
+        writer.keep_late("left", EPOCH, sequence, late_columns(late, late.result))
+        assert stream.late_results() == []
+        found = rows(settings, "SELECT verdict, reason, late_verdict, late_ms FROM verdicts")
+        assert found == [("INVALID", "late", "FAIL", 4000.0)]
+        assert rows(settings, "SELECT count(*) FROM defects") == [(0,)]
+
+
+def test_a_late_result_is_still_awaited_after_the_ledger_process_died(tmp_path: Path) -> None:
+    settings, journal, writer = start(tmp_path)
+    with closing(journal):
+        sequence = journal.accept(trigger())
+        journal.capture(sequence, FRAME)
+        stream = follow(journal, writer)
+        ((entry, decision),) = stream.due(DEADLINE_NS + 1, 5)
+        writer.write([decided(settings, journal, entry, decision)], Delivery())
+        stream.committed(entry, decision)
+        after = follow(journal, writer)
+        journal.finish(sequence, judged(Outcome.PASS))
+        assert [late.sequence for late in after.late_results()] == [sequence]
