@@ -97,11 +97,16 @@ class ProductionLine:
 
     def part(self, n: int) -> Part:
         """Draw part number `n`, 0 to 2**32 - 1. Raises UsageError outside of that."""
+        return draw_part(self._seed(n), self.defect(n), self._size)
+
+    def defect(self, n: int) -> str | None:
+        """Return the truth about part number `n` without drawing it; see `part`."""
+        fate = stream(self._seed(n), _FATE)
+        bad = fate.random() < self._defect_rate
+        return DEFECTS[int(fate.integers(len(DEFECTS)))] if bad else None
+
+    def _seed(self, n: int) -> int:
         if not 0 <= n < 2**32:
             msg = f"part number {n}: take one from 0 to 2**32 - 1"
             raise UsageError(msg)
-        seed = self._base | n
-        fate = stream(seed, _FATE)
-        bad = fate.random() < self._defect_rate
-        defect = DEFECTS[int(fate.integers(len(DEFECTS)))] if bad else None
-        return draw_part(seed, defect, self._size)
+        return self._base | n

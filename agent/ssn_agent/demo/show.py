@@ -134,10 +134,9 @@ def _print(console: Console, verdict: Verdict) -> None:
     )
 
 
-def _part(line: ProductionLine, verdict: Verdict) -> tuple[int, str | None]:
-    """Return a verdict's part number and how the line drew it."""
-    number = int(str(verdict.part_id).removeprefix(part_name(0)[:-6]))
-    return number, line.part(number).defect
+def _number(verdict: Verdict) -> int:
+    """Return the part's number on the line."""
+    return int(str(verdict.part_id).removeprefix(part_name(0)[:-6]))
 
 
 def _write_contact_sheet(path: Path, line: ProductionLine, watcher: Watcher) -> None:
@@ -146,10 +145,10 @@ def _write_contact_sheet(path: Path, line: ProductionLine, watcher: Watcher) -> 
     passes = [v for v in verdicts if v.verdict is VerdictKind.PASS][:SHEET_PASSES]
     tiles: list[Picture] = []
     for verdict in [*fails, *passes]:
-        number, defect = _part(line, verdict)
-        caption = (
-            f"{verdict.part_id} {verdict.verdict.value} {verdict.score:.3f} [{defect or 'good'}]"
-        )
+        number = _number(verdict)
+        truth = line.defect(number) or "good"
+        judged = f"{verdict.verdict.value} {verdict.score:.3f}"
+        caption = f"{verdict.part_id} {judged} [{truth}]"
         heatmap = watcher.heatmaps.get(verdict.sequence)
         tiles.append(tile(line.part(number).image, verdict, heatmap, caption))
     if tiles:
@@ -179,7 +178,7 @@ def _summarise(
     console.print(times)
     drawn, failed = Counter[str](), Counter[str]()
     for verdict in watcher.verdicts.values():
-        kind = _part(line, verdict)[1] or "good"
+        kind = line.defect(_number(verdict)) or "good"
         drawn[kind] += 1
         failed[kind] += verdict.verdict is VerdictKind.FAIL
     truth = Table("drawn as", "parts", "FAIL", title="Against what was drawn")
