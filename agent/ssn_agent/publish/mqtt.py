@@ -20,9 +20,11 @@ RECONNECT_MAX_S = 15
 
 @dataclass(frozen=True)
 class Connected:
-    """The broker took us; `max_packet_bytes` is its limit, None where it states none."""
+    """The broker took us; None where it states no limit."""
 
     max_packet_bytes: int | None
+    max_inflight: int | None = None
+    """Messages that it takes at once; paho leaves it to us to keep to that."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class BrokerLink:
         if reason.is_failure:
             self._tell(Disconnected(f"the broker refuses us: {reason}"))
         else:
-            self._tell(Connected(getattr(properties, "MaximumPacketSize", None)))
+            limits = ("MaximumPacketSize", "ReceiveMaximum")
+            self._tell(Connected(*(getattr(properties, name, None) for name in limits)))
 
     def _on_disconnect(
         self,

@@ -7,6 +7,7 @@ verdicts by their key.
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,7 +55,7 @@ class Link(Protocol):
 class Store(Protocol):
     """What the outbox needs of the ledger."""
 
-    def undelivered(self, after: int, limit: int) -> "list[Message]":
+    def undelivered(self, after: int, limit: int) -> Sequence[Message]:
         """Return waiting messages with ids above `after`, oldest first."""
         ...
 
@@ -76,7 +77,7 @@ class Outbox:
     def __init__(self, link: Link, store: Store, window: int) -> None:
         self._link = link
         self._store = store
-        self._window = window
+        self._window = self._allowed = window
         self._queue: deque[Message] = deque()
         self._under_way: dict[int, Message] = {}
         self._fetched = 0
@@ -84,6 +85,7 @@ class Outbox:
         self._max_packet_bytes: int | None = None
         self._paused_until_s = 0.0
         self._delivery = Delivery()
+        self._refused_ids: set[int] = set()
         self.connected = False
         self.problem: str | None = None
         """Why nothing is delivered at present; None while all is well."""
@@ -101,9 +103,10 @@ class Outbox:
     def take(self, event: Event) -> None:
         """Take up what the broker's line reports."""
         match event:
-            case Connected(max_packet_bytes):
+            case Connected(max_packet_bytes, max_inflight):
                 self.connected, self.problem = True, None
                 self._max_packet_bytes = max_packet_bytes
+                self._allowed = min(self._window, max_inflight or self._window)
                 logger().info("broker connected", max_packet_bytes=max_packet_bytes)
             case Disconnected(reason):
                 if reason != self.problem:
@@ -114,7 +117,7 @@ class Outbox:
                 if message is None:
                     return
                 if refusal is None:
-                    self._delivery.published[message.id] = datetime.now(timezone.utc)
+                    self._delivered(message)
                 else:
                     self._refused(message, refusal)
 
@@ -132,7 +135,7 @@ class Outbox:
         """Send as much as the window allows."""
         if not self.connected or time.monotonic() < self._paused_until_s:
             return
-        while len(self._under_way) < self._window:
+        while len(self._under_way) < self._allowed:
             message = self._next()
             if message is None:
                 return
@@ -170,9 +173,17 @@ class Outbox:
         logger().error("message undeliverable", topic=message.topic, problem=problem)
         self._delivery.undeliverable[message.id] = problem
 
+    def _delivered(self, message: Message) -> None:
+        self._delivery.published[message.id] = datetime.now(timezone.utc)
+        if message.id in self._refused_ids:
+            self._refused_ids.remove(message.id)
+            if self.connected and not self._refused_ids:
+                self.problem = None
+
     def _refused(self, message: Message, refusal: str) -> None:
         """Keep the message and pause: a refusal is the broker's settings, which people mend."""
         self.problem = f"the broker refuses {message.topic}: {refusal}"
         logger().error("broker refuses", topic=message.topic, problem=refusal)
-        self._queue.appendleft(message)
+        self._refused_ids.add(message.id)
+        self._queue = deque(sorted([message, *self._queue], key=lambda waiting: waiting.id))
         self._paused_until_s = time.monotonic() + REFUSAL_PAUSE_S
