@@ -94,11 +94,14 @@ def fit(
     from ssn_trainer.fit import job  # torch takes seconds to load: --help need not wait
 
     height, width = _image_size(image_size)
+    named = name or _slug(data.resolve().name)
+    numbered = bundle_version or dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    _check_title(named, numbered)
     order = job.Order(
         data=data,
         out=out,
-        name=name or _slug(data.resolve().name),
-        version=bundle_version or dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S"),
+        name=named,
+        version=numbered,
         regime=None if regime is RegimeOption.AUTO else Regime(regime.value),
         head=head,
         variant=variant.value,
@@ -209,6 +212,16 @@ def _image_size(text: str) -> tuple[int, int]:
         msg = f"--image-size {text}: give N or HxW in pixels, each from 32 to 4096, as 256"
         raise UsageError(msg)
     return height, width
+
+
+def _check_title(name: str, version: str) -> None:
+    """Raise UsageError where a bundle cannot be called so."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        msg = f"--name {name}: use up to 64 lower-case letters, digits, - and _, as screw-m4"
+        raise UsageError(msg)
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}", version):
+        msg = f"--bundle-version {version}: use up to 64 letters, digits, ., + and -, as 1.2.0"
+        raise UsageError(msg)
 
 
 def _slug(text: str) -> str:

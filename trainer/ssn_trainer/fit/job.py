@@ -73,7 +73,7 @@ def fit(order: Order, console: Console) -> Fitted:
     with console.status(f"reading {order.data}"):
         dataset = load(order.data, order.group_by)
         parts = split(dataset, order.seed)
-    regime = _choose_regime(order.regime, parts, console)
+    regime = choose_regime(order.regime, parts, console)
     recipe = make_recipe(order.preset, order.head, regime, order.epochs, order.batch)
     learned = _learned(parts, regime)
     network = build_network(order, recipe).to(device)
@@ -110,7 +110,7 @@ def build_network(order: Order, recipe: Recipe) -> Network:
         head = GapCamHead(extractor.channels, recipe.cls_channels)
     else:
         head = SuperSimpleNetHead(
-            extractor.channels, recipe.hidden, recipe.cls_channels, order.variant, recipe.top_k
+            extractor.channels, recipe.hidden, recipe.cls_channels, order.variant, recipe.top_share
         )
     network = Network(extractor, head, order.height, order.width)
     # Channels last is the faster order on CPUs and GPUs alike; results are the same.
@@ -128,7 +128,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _choose_regime(wanted: Regime | None, parts: Split, console: Console) -> Regime:
+def choose_regime(wanted: Regime | None, parts: Split, console: Console) -> Regime:
+    """Return the regime that is wanted, or without one what the data allow; says which.
+
+    Raises DataError for weak where train or tune part has no bad image.
+    """
     bad = [sum(s.label == "bad" for s in part) for part in (parts.train, parts.tune)]
     if wanted is None:
         chosen = Regime.WEAK if all(bad) else Regime.UNSUPERVISED

@@ -3,20 +3,25 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.errors import TrainingError
 from ssn_trainer.fit.features import FeatureStore, mixed_precision
+from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import Recipe
 from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
-from ssn_trainer.model.losses import focal, truncated_l1
 from ssn_trainer.model.network import Network
-from ssn_trainer.model.noise import draw_noise, noise_masks
 
 _MIN_STEPS = 16
 """Fewest steps of an epoch; a small data set is walked through several times."""
@@ -43,50 +48,8 @@ def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -
         squares = squares + merged.square().sum(dim=(0, 2, 3)).cpu()
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=1e-8).sqrt()
-    # A channel that hardly varies over good images must not amplify rounding.
-    network.set_statistics(mean.float(), std.clamp(min=1e-3 * float(std.max())).float())
-
-
-def batch_loss(
-    head: SuperSimpleNetHead | GapCamHead,
-    features: Tensor,
-    bad: Tensor,
-    recipe: Recipe,
-    generator: torch.Generator,
-    *,
-    supervised: bool,
-) -> Tensor:
-    """Loss of one batch: `features` [N, C, h, w], `bad` bool [N].
-
-    SuperSimpleNet sees every image twice, clean and with latent anomalies. Where an image is bad
-    and nobody says in which cells, its cells enter the map losses only where noise was added: there
-    the answer is known (JIMS 2025, images without masks). GAP+CAM learns from the labels alone.
-    """
-    if isinstance(head, GapCamHead):
-        score, _ = head(features)
-        return focal(score.float(), bad, gamma=recipe.score_gamma)
-    count, channels, height, width = features.shape
-    masks = noise_masks(count, height, width, recipe.perlin_threshold, generator)  # [N, h, w]
-    noise = draw_noise(masks, channels, recipe.sigma, generator).to(features)
-    masks = masks.to(features.device)
-    adapted = head.adaptor(features)
-    # Both heads look at the same anomalies, whichever features they see.
-    adapted = torch.cat([adapted, adapted + noise])
-    features = torch.cat([features, features + noise])
-    anomaly_map = head.segmentation(adapted)
-    # Unsupervised, the score must not shape the map (ICPR 2024, section 3.5).
-    seen = anomaly_map if supervised else anomaly_map.detach()
-    score = head.classify(features, adapted, seen).float()
-    anomaly_map = anomaly_map.float()
-    # [N, h, w] twice -> [2N, 1, h, w]
-    target = torch.cat([torch.zeros_like(masks), masks])[:, None]
-    known = target | ~torch.cat([bad, bad])[:, None, None, None]
-    anomalous = torch.cat([bad, bad | masks.flatten(1).any(dim=1)])
-    return (
-        truncated_l1(anomaly_map, target, known)
-        + focal(anomaly_map, target, known)
-        + focal(score, anomalous, gamma=recipe.score_gamma)
-    )
+    # A channel that hardly varies over good images must not drown the others where it does.
+    network.set_statistics(mean.float(), std.clamp(min=0.1 * float(std.median())).float())
 
 
 def train(
@@ -112,6 +75,8 @@ def train(
     optimizer = _optimizer(head, recipe)
     milestones = [round(recipe.epochs * share) for share in (0.8, 0.9)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.4)
+    keep = get_ema_multi_avg_fn(recipe.averaging)  # type: ignore[no-untyped-call]  # torch's
+    average = AveragedModel(head, multi_avg_fn=keep, use_buffers=True)
     best, best_state, best_epoch = math.inf, head.state_dict(), 0
     for epoch in range(1, recipe.epochs + 1):
         head.train()
@@ -127,19 +92,17 @@ def train(
             if supervised:
                 torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimizer.step()
+            average.update_parameters(head)
             losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                msg = (
-                    f"the loss is no longer a number in epoch {epoch}; look for damaged images or "
-                    "weights, or fit again with another --seed or --batch"
-                )
-                raise TrainingError(msg)
+            _refuse_nan(losses[-1], epoch)
         schedule.step()
-        tune = _tune_loss(network, store, tune_part, recipe, supervised=supervised)
+        candidate = cast("SuperSimpleNetHead | GapCamHead", average.module.eval())
+        tune = _tune_loss(network, candidate, store, tune_part, recipe, supervised=supervised)
+        _refuse_nan(tune, epoch)
         report(epoch, sum(losses) / len(losses), tune)
         if tune < best or not recipe.patience:
             best, best_epoch = tune, epoch
-            best_state = {name: value.clone() for name, value in head.state_dict().items()}
+            best_state = {name: value.clone() for name, value in candidate.state_dict().items()}
         elif epoch - best_epoch >= recipe.patience:
             break
     head.load_state_dict(best_state)
@@ -174,30 +137,52 @@ def _batches(
 
 def _tune_loss(
     network: Network,
+    head: SuperSimpleNetHead | GapCamHead,
     store: FeatureStore,
     samples: Sequence[Sample],
     recipe: Recipe,
     *,
     supervised: bool,
 ) -> float:
-    """Mean loss of the tune part: of the labels where they teach, else against fixed noise."""
-    head, device = network.head.eval(), network.feature_mean.device
+    """How badly the tune part is told apart: by its labels, or by fixed noise without any.
+
+    With labels it is the log loss after the best calibration (Platt): a threshold is chosen later
+    anyhow, and a head that is right but too sure of itself must not look worse for it.
+    """
+    device = network.feature_mean.device
     generator = torch.Generator().manual_seed(0)  # the same noise for every epoch
-    total = 0.0
+    scores, losses = [], []
     for start in range(0, len(samples), recipe.batch):
         batch = samples[start : start + recipe.batch]
         layers = store.batch(batch, [0] * len(batch))
         with torch.inference_mode(), mixed_precision(device):
             features = network.features(*layers)
-            bad = _labels(batch, device)
             if supervised:
-                score, _ = head(features)
-                loss = focal(score.float(), bad, gamma=recipe.score_gamma)
+                scores.append(head(features)[0].float().cpu())
             else:
+                bad = _labels(batch, device)
                 loss = batch_loss(head, features, bad, recipe, generator, supervised=False)
-        total += float(loss) * len(batch)
-    return total / len(samples)
+                losses += [float(loss)] * len(batch)
+    if not supervised:
+        return sum(losses) / len(losses)
+    labels = _labels(samples, torch.device("cpu")).numpy()
+    values = torch.cat(scores)[:, None].double().numpy()  # [N, 1]
+    if not np.isfinite(values).all():
+        return math.nan  # the caller knows the epoch
+    scaled = StandardScaler().fit_transform(values)
+    platt = LogisticRegression(C=100, class_weight="balanced").fit(scaled, labels)
+    weights = compute_sample_weight("balanced", labels)
+    return float(log_loss(labels, platt.predict_proba(scaled), sample_weight=weights))
 
 
 def _labels(samples: Sequence[Sample], device: torch.device) -> Tensor:
     return torch.tensor([s.label == "bad" for s in samples], device=device)
+
+
+def _refuse_nan(loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        msg = (
+            f"the loss is no longer a number in epoch {epoch}; look for damaged images or weights, "
+            "or fit again with another --seed or --batch"
+        )
+        raise TrainingError(msg)

@@ -12,16 +12,17 @@ class SuperSimpleNetHead(nn.Module):
     """Adaptor, segmentation head and classification head (SuperSimpleNet, sections 3.2 and 3.4).
 
     `variant`: the classification head sees adapted features (icpr) or unadapted ones (jims).
-    `top_k`: with 0 the score is the classification head's alone, as published; otherwise the mean
-    of the k highest map values is added to it, so that a small defect is not averaged away.
+    `top_share`: with 0 the score is the classification head's alone, as published; otherwise the
+    mean over that share of the map's highest values is added, which averages no small defect away.
+    `cls_channels`: with 0 there is no classification head, and that mean alone is the score.
     """
 
     def __init__(
-        self, channels: int, hidden: int, cls_channels: int, variant: Variant, top_k: int
+        self, channels: int, hidden: int, cls_channels: int, variant: Variant, top_share: float
     ) -> None:
         super().__init__()
         self.variant = variant
-        self.top_k = top_k
+        self.top_share = top_share
         self.adaptor = nn.Conv2d(channels, channels, kernel_size=1)
         self.segmentation = nn.Sequential(
             nn.Conv2d(channels, hidden, kernel_size=1),
@@ -29,12 +30,14 @@ class SuperSimpleNetHead(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(hidden, 1, kernel_size=1, bias=False),
         )
-        self.classification = nn.Sequential(
-            nn.Conv2d(channels + 1, cls_channels, kernel_size=5, padding=2),
-            nn.BatchNorm2d(cls_channels),
-            nn.ReLU(),
-        )
-        self.decision = nn.Linear(2 * cls_channels + 2, 1)
+        self.classifies = cls_channels > 0
+        if self.classifies:
+            self.classification = nn.Sequential(
+                nn.Conv2d(channels + 1, cls_channels, kernel_size=5, padding=2),
+                nn.BatchNorm2d(cls_channels),
+                nn.ReLU(),
+            )
+            self.decision = nn.Linear(2 * cls_channels + 2, 1)
         for layer in (self.adaptor, self.segmentation[0], self.segmentation[3]):
             nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]  # convolutions all
 
@@ -46,16 +49,18 @@ class SuperSimpleNetHead(nn.Module):
 
     def classify(self, features: Tensor, adapted: Tensor, anomaly_map: Tensor) -> Tensor:
         """Raw score [N] from features and map; cut the map's gradient before it where wanted."""
-        seen = adapted if self.variant == "icpr" else features
-        hidden = self.classification(torch.cat([seen, anomaly_map], dim=1))
-        pooled = [pool(t) for t in (hidden, anomaly_map) for pool in (_average, _maximum)]
-        score: Tensor = self.decision(torch.cat(pooled, dim=1)).squeeze(1)
-        if self.top_k:
+        terms = []
+        if self.classifies:
+            seen = adapted if self.variant == "icpr" else features
+            hidden = self.classification(torch.cat([seen, anomaly_map], dim=1))
+            pooled = [pool(t) for t in (hidden, anomaly_map) for pool in (_average, _maximum)]
+            terms.append(self.decision(torch.cat(pooled, dim=1)).squeeze(1))
+        if self.top_share:
             # [N, 1, h, w] -> [N, h * w] -> [N, k]
             cells = anomaly_map.flatten(1)
-            k = min(self.top_k, cells.shape[1])
-            score = score + cells.topk(k, dim=1).values.mean(dim=1)
-        return score
+            k = max(1, round(self.top_share * cells.shape[1]))
+            terms.append(cells.topk(k, dim=1).values.mean(dim=1))
+        return torch.stack(terms).sum(dim=0)
 
 
 class GapCamHead(nn.Module):

@@ -1,0 +1,161 @@
+"""What the trainer packs is what the agent serves: same graph, same scores, or no bundle."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_agent.frames.pixels import read_image
+from ssn_agent.inference.scorer import Scorer
+from ssn_contract.manifest import Regime
+from ssn_trainer.data.samples import load
+from ssn_trainer.data.split import split
+from ssn_trainer.errors import PackError
+from ssn_trainer.model.extractor import Extractor
+from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
+from ssn_trainer.model.network import Network
+from ssn_trainer.model.weights import build_backbone
+from ssn_trainer.pack import bundle as packing
+from ssn_trainer.pack.bundle import Labelled, Title, pack, used_digests
+
+HEIGHT, WIDTH = 48, 64
+TITLE = Title("drawn", "1", Regime.WEAK, "resnet18")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Noise images, gray and coloured, of other sizes than the network's."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for kind in ("good", "bad"):
+        (root / kind).mkdir()
+        for index in range(8):
+            shape = (60, 100) if index % 2 else (90, 70, 3)
+            image = rng.integers(0, 256, shape, np.uint8)
+            assert cv2.imwrite(str(root / kind / f"{index}.png"), image)
+    dataset = load(root, ".*")
+    return Labelled(dataset, split(dataset, 0), 0)
+
+
+def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
+    """A random network whose batch norms are not the identity."""
+    extractor = Extractor(build_backbone("resnet18", "none", 0), upscale)
+    torch.manual_seed(1)
+    if head == "gap-cam":
+        made: GapCamHead | SuperSimpleNetHead = GapCamHead(extractor.channels, 8)
+    else:
+        made = SuperSimpleNetHead(extractor.channels, 16, 8, "jims", 0.01)
+    whole = Network(extractor, made, HEIGHT, WIDTH)
+    for module in whole.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    whole.set_statistics(torch.rand(extractor.channels), torch.rand(extractor.channels) + 0.5)
+    return whole.eval()
+
+
+@pytest.fixture(scope="module")
+def packed(data, tmp_path_factory):
+    return pack(network(), TITLE, data, tmp_path_factory.mktemp("out"))
+
+
+@pytest.mark.parametrize(("head", "upscale"), [("supersimplenet", 2), ("gap-cam", 1)])
+def test_the_agent_computes_what_the_trainer_computed(data, tmp_path, head, upscale):
+    whole = network(head, upscale=upscale)
+    scorer = Scorer(Bundle.open(pack(whole, TITLE, data, tmp_path).path))
+    inputs = np.random.default_rng(1).integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
+    scores, maps = scorer.score_inputs(inputs)
+    with torch.inference_mode():
+        expected_scores, expected_maps = whole(torch.from_numpy(inputs))
+    np.testing.assert_allclose(scores, expected_scores.numpy(), atol=1e-4)
+    np.testing.assert_allclose(maps, expected_maps.numpy(), atol=1e-3)
+
+
+def test_a_batch_gives_what_its_images_give_one_by_one(packed):
+    scorer = Scorer(Bundle.open(packed.path))
+    inputs = np.random.default_rng(2).integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
+    scores, maps = scorer.score_inputs(inputs)
+    for index in range(3):
+        score, anomaly_map = scorer.score_inputs(inputs[index : index + 1])
+        np.testing.assert_allclose(score[0], scores[index], atol=1e-4)
+        np.testing.assert_allclose(anomaly_map[0], maps[index], atol=1e-4)
+
+
+def test_vectors_are_raw_tune_images_of_both_labels(packed, data):
+    bundle = Bundle.open(packed.path)
+    assert len(bundle.manifest.vectors) == 4
+    tune = {s.label: [] for s in data.split.tune}
+    for sample in data.split.tune:
+        tune[sample.label].append(read_image(sample.path).tobytes())
+    found = []
+    for vector in bundle.manifest.vectors:
+        pixels = cv2.imdecode(np.frombuffer(bundle.read(vector.image), np.uint8), -1)
+        if pixels.ndim == 3:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        found += [label for label, images in tune.items() if pixels.tobytes() in images]
+    assert set(found) == {"good", "bad"}
+
+
+def test_the_threshold_of_the_manifest_is_half_when_published(packed):
+    scorer = Scorer(Bundle.open(packed.path))
+    assert scorer.precision.score.threshold == packed.threshold
+
+
+def test_half_size_weights_still_prove_themselves(packed, data, tmp_path):
+    half = pack(network(), TITLE, data, tmp_path, half_weights=True)
+    Scorer(Bundle.open(half.path)).check_vectors()
+    sizes = [len(Bundle.open(p.path).read("model.onnx")) for p in (half, packed)]
+    assert sizes[0] < 0.55 * sizes[1]
+
+
+def test_the_bundle_knows_what_it_was_trained_and_tuned_on(packed, data):
+    expected = {s.digest for part in (data.split.train, data.split.tune) for s in part}
+    assert used_digests(Bundle.open(packed.path)) == expected
+    assert not expected & {s.digest for s in data.split.test}
+
+
+def test_the_reference_describes_the_good_training_images(packed, data):
+    reference = json.loads(Bundle.open(packed.path).read("reference.json"))
+    assert reference["images"] == sum(s.label == "good" for s in data.split.train)
+    for what in ("brightness", "contrast", "sharpness", "score"):
+        quantiles = list(reference[what]["quantiles"].values())
+        assert quantiles == sorted(quantiles)
+
+
+def test_a_graph_that_differs_from_its_network_is_not_packed(data, tmp_path, monkeypatch):
+    other = network()
+    with torch.no_grad():
+        other.head.decision.bias.add_(0.01)
+    graph = packing.export_onnx(other)
+    monkeypatch.setattr(packing, "export_onnx", lambda _: graph)
+    with pytest.raises(PackError, match="exported graph's score differs"):
+        pack(network(), TITLE, data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_that_does_not_reproduce_its_vectors_never_appears(data, tmp_path, monkeypatch):
+    honest = packing._add_vectors
+
+    def lying(*arguments):
+        entries, tolerance = honest(*arguments)
+        entries[0]["score"] = entries[0]["score"] + 1
+        return entries, tolerance
+
+    monkeypatch.setattr(packing, "_add_vectors", lying)
+    with pytest.raises(PackError, match="does not reproduce"):
+        pack(network(), TITLE, data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_are_left_to_eval_where_the_layout_marks_the_test_part(data, tmp_path):
+    samples = tuple(
+        dataclasses.replace(s, part="test" if s in data.split.test else "train")
+        for s in data.dataset.samples
+    )
+    marked = Labelled(dataclasses.replace(data.dataset, samples=samples), data.split, 0)
+    packed = pack(network(), TITLE, marked, tmp_path)
+    assert set(packed.metrics.values()) == {None}
+    assert Bundle.open(packed.path).manifest.metrics == {}

@@ -1,0 +1,77 @@
+"""Drawn parts to train on: speckled gray plates, the bad ones with a bright blob."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from ssn_contract.manifest import Head, Regime
+from ssn_trainer.fit.job import Fitted, Order, fit
+
+SIZE = 64
+
+# On pictures this small several threads wait for each other longer than they compute.
+torch.set_num_threads(1)
+
+
+def draw_parts(root: Path, good: int, bad: int, seed: int = 0) -> Path:
+    """Draw `good/` and `blob/`, the latter with masks."""
+    rng = np.random.default_rng(seed)
+    for kind, count in (("good", good), ("blob", bad)):
+        (root / kind).mkdir(parents=True)
+        for index in range(count):
+            speckle = rng.normal(128, 40, (SIZE, SIZE)).clip(0, 255).astype(np.uint8)
+            image = cv2.GaussianBlur(speckle, (0, 0), 1.0)
+            if kind == "blob":
+                centre = tuple(int(v) for v in rng.integers(12, SIZE - 12, 2))
+                mask = np.zeros((SIZE, SIZE), np.uint8)
+                cv2.circle(mask, centre, int(rng.integers(4, 8)), 255, -1)
+                image[mask > 0] = 220
+                assert cv2.imwrite(str(root / kind / f"{index}_mask.png"), mask)
+            assert cv2.imwrite(str(root / kind / f"{index}.png"), image)
+    return root
+
+
+def order(data: Path, out: Path, regime: Regime | None, **changes) -> Order:
+    """A fit of a minute's fraction: small images, random backbone, every image its own part."""
+    options = {
+        "name": "plates",
+        "version": "1",
+        "weights": "none",
+        "height": SIZE,
+        "width": SIZE,
+        "epochs": 2,
+        "batch": 8,
+        "device": "cpu",
+        "group_by": ".*",
+    }
+    return Order(data=data, out=out, regime=regime, **{**options, **changes})
+
+
+def quiet_fit(wanted: Order) -> Fitted:
+    """Fit without a word."""
+    return fit(wanted, Console(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def plates(tmp_path_factory) -> Path:
+    return draw_parts(tmp_path_factory.mktemp("plates") / "data", good=40, bad=20)
+
+
+@pytest.fixture(scope="session")
+def weak(plates, tmp_path_factory) -> Fitted:
+    return quiet_fit(order(plates, tmp_path_factory.mktemp("weak"), Regime.WEAK))
+
+
+@pytest.fixture(scope="session")
+def gap_cam(plates, tmp_path_factory) -> Fitted:
+    out = tmp_path_factory.mktemp("gap-cam")
+    return quiet_fit(order(plates, out, Regime.WEAK, head=Head.GAP_CAM))
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

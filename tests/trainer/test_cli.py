@@ -1,0 +1,141 @@
+"""The command line answers in one line of JSON, or in one line of error with its exit code."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ssn_trainer import cli
+
+from .conftest import draw_parts
+
+METRICS = {"i_auroc", "ap_det", "p_auroc", "aupro", "ap_loc"}
+KEYS = METRICS | {"threshold", "seconds", "bundle"}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `ssn-trainer` with arguments: exit code, standard output, standard error."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ssn-trainer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        code = stop.value.code
+        captured = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return call
+
+
+def test_fit_prints_one_json_object_as_its_last_line(run, plates, tmp_path):
+    code, out, err = run(
+        "fit", plates, "--out", tmp_path, "--weights", "none", "--image-size", "64x64",
+        "--epochs", 1, "--group-by", ".*", "--json", "--name", "plates", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0
+    answer = json.loads(out.splitlines()[-1])
+    assert set(answer) >= KEYS
+    assert all(0 <= answer[key] <= 1 for key in METRICS)
+    assert [str(p) for p in tmp_path.glob("plates-*.ssn")] == [answer["bundle"]]
+    assert "regime: weak" in err
+
+
+def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(run, weak, plates):
+    code, out, _ = run("eval", weak.packed.path, plates, "--group-by", ".*", "--json")
+    answer = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert set(answer) >= KEYS
+    split = weak.data.split
+    assert answer["judged"] == len(split.test)
+    assert answer["left_out"] == len(split.train) + len(split.tune)
+    for key in METRICS:  # the very images, through the very scorer
+        assert answer[key] == pytest.approx(weak.packed.metrics[key], abs=1e-4)
+
+
+def test_eval_judges_everything_in_a_folder_it_has_never_seen(run, weak, tmp_path):
+    fresh = draw_parts(tmp_path / "fresh", good=6, bad=6, seed=9)
+    for mask in fresh.rglob("*_mask.png"):
+        mask.unlink()
+    code, out, _ = run("eval", weak.packed.path, fresh, "--json")
+    answer = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert (answer["judged"], answer["left_out"]) == (12, 0)
+    assert answer["p_auroc"] is answer["aupro"] is answer["ap_loc"] is None
+    assert answer["i_auroc"] > 0.9
+
+
+def test_inspect_prints_the_manifest(run, weak):
+    code, out, _ = run("inspect", weak.packed.path)
+    assert code == 0
+    assert json.loads(out)["name"] == "plates"
+
+
+def test_version_and_help_need_no_torch():
+    script = "import sys; from ssn_trainer import cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--image-size", "12"], 2, "--image-size 12"),
+        (["--image-size", "256,256"], 2, "--image-size 256,256"),
+        (["--regime", "full"], 2, "not available"),
+        (["--regime", "some"], 2, "some"),
+        (["--weights", "/nowhere.safetensors"], 2, "/nowhere.safetensors"),
+        (["--backbone", "resnet81"], 2, "resnet81"),
+        (["--batch", "0"], 2, "batch"),
+        (["--name", "No Good/Name"], 2, "--name"),
+        (["--head", "gap-cam", "--regime", "unsupervised"], 2, "gap-cam"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(
+    run, plates, tmp_path, arguments, code, says
+):
+    common = ["--out", tmp_path, "--weights", "none", "--image-size", "64", "--group-by", ".*"]
+    got, out, err = run("fit", plates, *common, *arguments)
+    assert got == code
+    assert says in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not list(tmp_path.glob("*.ssn"))
+
+
+def test_an_empty_folder_is_exit_code_2(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    code, _, err = run("fit", tmp_path / "data", "--out", tmp_path / "out", "--weights", "none")
+    assert code == 2
+    assert str(tmp_path / "data") in err
+
+
+def test_an_out_that_is_a_file_is_exit_code_2(run, plates, tmp_path):
+    (tmp_path / "out").write_text("occupied")
+    code, _, err = run("fit", plates, "--out", tmp_path / "out", "--weights", "none")
+    assert code == 2
+    assert "--out" in err
+
+
+def test_a_damaged_bundle_is_exit_code_1(run, weak, plates, tmp_path):
+    data = bytearray(weak.packed.path.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.ssn").write_bytes(data)
+    for arguments in (
+        ["inspect", tmp_path / "flipped.ssn"],
+        ["eval", tmp_path / "flipped.ssn", plates],
+    ):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert "flipped.ssn" in err
+        assert "Traceback" not in err
+
+
+def test_eval_on_nothing_but_training_images_is_exit_code_2(run, weak, tmp_path):
+    (tmp_path / "data" / "good").mkdir(parents=True)
+    for sample in weak.data.split.train[:40]:
+        if sample.label == "good":
+            (tmp_path / "data" / "good" / sample.path.name).write_bytes(sample.path.read_bytes())
+    code, _, err = run("eval", weak.packed.path, tmp_path / "data", "--group-by", ".*")
+    assert code == 2
+    assert "trained or tuned on all" in err

@@ -1,0 +1,147 @@
+"""A fit learns, is repeatable, and looks only at what its regime allows."""
+
+import io
+import json
+import shutil
+
+import pytest
+import torch
+from rich.console import Console
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_contract.manifest import Head, Regime
+from ssn_trainer.data.images import load_input
+from ssn_trainer.data.samples import load
+from ssn_trainer.data.split import Split
+from ssn_trainer.errors import DataError, TrainingError, UsageError
+from ssn_trainer.fit import loop
+from ssn_trainer.fit.features import FeatureStore
+from ssn_trainer.fit.job import choose_regime
+from ssn_trainer.model.extractor import Extractor
+from ssn_trainer.model.weights import build_backbone
+
+from .conftest import draw_parts, order, quiet_fit
+
+
+def model(fitted) -> bytes:
+    return Bundle.open(fitted.packed.path).read("model.onnx")
+
+
+def test_weak_training_finds_blobs_on_parts_it_has_not_seen(weak):
+    assert weak.packed.metrics["i_auroc"] > 0.9
+    assert weak.packed.metrics["p_auroc"] > 0.8
+
+
+def test_unsupervised_training_finds_blobs_it_was_never_shown(plates, tmp_path):
+    fitted = quiet_fit(order(plates, tmp_path, Regime.UNSUPERVISED, epochs=6, batch=16))
+    assert fitted.packed.metrics["i_auroc"] > 0.75
+
+
+def test_gap_cam_learns_from_image_labels_alone(gap_cam):
+    manifest = Bundle.open(gap_cam.packed.path).manifest
+    assert manifest.head is Head.GAP_CAM
+    assert manifest.variant is None
+    assert gap_cam.packed.metrics["i_auroc"] > 0.9
+
+
+def test_weak_training_gives_the_same_model_when_the_masks_are_gone(plates, weak, tmp_path):
+    bare = shutil.copytree(plates, tmp_path / "bare", ignore=shutil.ignore_patterns("*_mask.png"))
+    fitted = quiet_fit(order(bare, tmp_path / "out", Regime.WEAK))
+    assert model(fitted) == model(weak)
+    assert fitted.packed.threshold == weak.packed.threshold
+    assert fitted.packed.metrics["p_auroc"] is None
+    assert fitted.packed.metrics["i_auroc"] == weak.packed.metrics["i_auroc"]
+
+
+def test_another_seed_gives_another_split_and_another_model(plates, weak, tmp_path):
+    fitted = quiet_fit(order(plates, tmp_path, Regime.WEAK, seed=1, epochs=1))
+    assert model(fitted) != model(weak)
+    assert fitted.data.split.test != weak.data.split.test
+
+
+def test_auto_takes_weak_where_there_are_bad_images_and_says_so(weak):
+    parts, console = weak.data.split, Console(record=True, quiet=False, file=io.StringIO())
+    assert choose_regime(None, parts, console) is Regime.WEAK
+    good = [tuple(s for s in p if s.label == "good") for p in (parts.train, parts.tune)]
+    good_only = Split(good[0], good[1], ())
+    assert choose_regime(None, good_only, console) is Regime.UNSUPERVISED
+    assert "weak" in console.export_text(clear=False)
+    assert "unsupervised" in console.export_text()
+    with pytest.raises(DataError, match="no bad images"):
+        choose_regime(Regime.WEAK, good_only, console)
+
+
+@pytest.mark.parametrize("regime", [Regime.MIXED, Regime.FULL])
+def test_regimes_of_a_later_version_are_refused_by_name(plates, tmp_path, regime):
+    with pytest.raises(UsageError, match=f"{regime.value}: not available"):
+        quiet_fit(order(plates, tmp_path, regime))
+
+
+def test_gap_cam_without_bad_images_is_refused(plates, tmp_path):
+    with pytest.raises(UsageError, match="gap-cam"):
+        quiet_fit(order(plates, tmp_path, Regime.UNSUPERVISED, head=Head.GAP_CAM))
+
+
+def test_a_marked_test_part_is_never_read_by_fit(plates, tmp_path):
+    data = tmp_path / "mvtec"
+    shutil.copytree(plates / "good", data / "train" / "good")
+    for kind in ("good", "blob"):
+        (data / "test" / kind).mkdir(parents=True)
+    draw_parts(tmp_path / "more", good=4, bad=4, seed=1)
+    for path in (tmp_path / "more").glob("*/*.png"):
+        shutil.copy(path, data / "test" / path.parent.name / path.name)
+    fitted = quiet_fit(order(data, tmp_path / "out", None, epochs=1))
+    assert fitted.regime is Regime.UNSUPERVISED
+    assert set(fitted.packed.metrics.values()) == {None}
+    cached = {p.name.split("-")[0] for p in (tmp_path / "out" / "features").rglob("*.safetensors")}
+    tested = {s.digest for s in fitted.data.split.test}
+    assert tested
+    assert not cached & tested
+
+
+def test_a_loss_that_is_no_number_stops_the_fit_and_leaves_no_bundle(plates, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        loop, "batch_loss", lambda head, *_, **__: next(head.parameters()).sum() * torch.nan
+    )
+    with pytest.raises(TrainingError, match="epoch 1"):
+        quiet_fit(order(plates, tmp_path, Regime.WEAK))
+    assert not list(tmp_path.glob("*.ssn"))
+
+
+def test_a_damaged_feature_cache_is_computed_again(plates, tmp_path):
+    extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
+    samples = load(plates, ".*").samples[:3]
+
+    def layers():
+        store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
+        store.fill(samples, flips=True, advance=lambda _: None)
+        return store.batch(samples, [0, 1, 3])
+
+    first = layers()
+    damaged, *_, changed = sorted(tmp_path.rglob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    changed.unlink()
+    for before, after in zip(first, layers(), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_mirror_images_have_features_of_their_own(plates, tmp_path):
+    extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
+    samples = load(plates, ".*").samples[:1]
+    store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
+    store.fill(samples, flips=True, advance=lambda _: None)
+    pixels = load_input(samples[0], 64, 64)
+    for flip, mirrored in enumerate([pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1]]):
+        with torch.inference_mode():
+            expected, _ = extractor.layers(torch.from_numpy(mirrored.copy())[None])
+        stored, _ = store.batch(samples, [flip])
+        assert torch.allclose(stored.float(), expected, atol=0.05 * float(expected.max()))
+        assert not torch.equal(stored, store.batch(samples, [(flip + 1) % 4])[0])
+
+
+def test_the_bundle_lists_every_image_with_its_part(weak):
+    listed = json.loads(Bundle.open(weak.packed.path).read("data.json"))
+    split = weak.data.split
+    for part in ("train", "tune", "test"):
+        samples = getattr(split, part)
+        assert [i["digest"] for i in listed["parts"][part]] == [s.digest for s in samples]
