@@ -27,7 +27,8 @@ class FolderCamera:
         if not root.is_dir():
             msg = f"{root}: no such folder; check the camera's source.path"
             raise CameraError(msg)
-        found = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        images = (p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(p for p in images if not p.is_dir())
         if not found:
             msg = f"{root}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
             raise CameraError(msg)
@@ -56,7 +57,11 @@ class FolderCamera:
 
 
 def _shortened(name: str) -> str:
-    """Keep the end of a path that is longer than a part id may be: the end tells images apart."""
+    """Keep the end of a path that is longer than a part id may be: the end tells images apart.
+
+    What is no text in a file's name becomes a question mark.
+    """
+    name = name.encode(errors="replace").decode()
     while len(name) > 120 or len(name.encode()) > MAX_PART_ID_BYTES:
         name = name[1:]
     return name

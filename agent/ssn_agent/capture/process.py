@@ -41,20 +41,22 @@ class Capture:
             self._journal.capture(entry.sequence, Captured(InvalidReason.LOST))
         self._owners = SlotOwners(self._journal)
         self._refusing = False
+        self._state = CameraState.STARTING
 
     def run(self, camera: Camera, stop: Stop) -> None:
         """Take frames until asked to stop or until a file source ends; reopen after faults."""
         faults = 0
         while not stop:
             try:
-                self._note(CameraState.STARTING)
+                if not faults:  # a faulty camera stays so until it gives a frame
+                    self._note(CameraState.STARTING)
                 camera.open()
                 while not stop:
                     if camera.waits and not self._has_room():
                         stop.wait(FULL_WAIT_S)
                         continue
                     self.admit(camera.next_frame())
-                    if faults or self._journal.head == self._journal.header.first:
+                    if self._state is not CameraState.RUNNING and not self._refusing:
                         self._note(CameraState.RUNNING)
                     faults = 0
             except CameraEnded as ended:
@@ -113,12 +115,14 @@ class Capture:
         return self._journal.has_room() and self._owners.take() is not None
 
     def _note(self, state: CameraState, message: str = "") -> None:
+        self._state = state
         self._journal.note_camera(CameraNote(state, time.time_ns(), message))
         self._ledger.ring()
 
 
 def _has_no_frame(entry: Entry) -> bool:
-    return entry.captured is None and not entry.committed
+    # Also where the ledger has closed it as late: inference waits at such a record.
+    return entry.captured is None
 
 
 def main(settings_path: str, camera: str, parent: str) -> None:
