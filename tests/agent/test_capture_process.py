@@ -1,0 +1,203 @@
+"""Capture counts every frame once, and says how its camera is."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.process import Capture
+from ssn_agent.errors import CameraEnded, CameraError
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import CameraState, Captured, Decision, Outcome
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
+from ssn_agent.inference.process import Inference
+from ssn_agent.processes import Stop
+from ssn_agent.settings import Settings
+from ssn_contract.messages import InvalidReason
+from support.bundles import write_brightness_bundle
+from support.ledgers import settings_in
+from support.records import judged, new_journal, trigger
+
+DARK = np.full((32, 32), 20, np.uint8)
+BRIGHT = np.full((32, 32), 250, np.uint8)
+
+
+class Script:
+    """A camera that plays a list of frames and faults, then ends."""
+
+    waits = False
+
+    def __init__(self, *steps: "Frame | CameraError") -> None:
+        self._steps = list(steps)
+        self.opened = 0
+        self.closed = 0
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def next_frame(self) -> Frame:
+        step = self._steps.pop(0) if self._steps else CameraEnded("came to its end")
+        if isinstance(step, CameraError):
+            raise step
+        return step
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    """Nobody asks to stop; this process gets its own signal handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield Stop()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
+        yield settings_in(tmp_path, runtime_dir=Path(runtime))
+
+
+@pytest.fixture
+def journal(settings: Settings) -> Iterator[Journal]:
+    files = RuntimeFiles(settings.runtime_dir)
+    PixelSlots.create(files.pixels("left"))
+    with closing(new_journal(files.journal("left"), capacity=16)) as made:
+        yield made
+
+
+def capture(settings: Settings) -> Capture:
+    return Capture("left", settings.cameras["left"], RuntimeFiles(settings.runtime_dir))
+
+
+def entries(journal: Journal) -> list[Entry]:
+    journal.refresh()
+    return list(journal.entries(lambda _: True))
+
+
+def state(journal: Journal) -> CameraState:
+    note = journal.camera_note()
+    assert note is not None
+    return note.state
+
+
+def test_every_frame_is_a_trigger_with_its_pixels_or_the_reason_why_not(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    too_large = np.broadcast_to(np.uint8(1), (8192, SLOT_BYTES // 8192 + 1))
+    script = Script(Frame(DARK, "a", 7), Frame(None, "b"), Frame(too_large, "c"))
+    capture(settings).run(script, stop)
+    first, second, third = entries(journal)
+    assert [e.accepted.part_id for e in (first, second, third)] == ["a", "b", "c"]
+    assert first.captured is not None
+    assert (first.captured.reason, first.captured.frame_id) == (None, 7)
+    assert second.captured == third.captured == Captured(InvalidReason.UNREADABLE)
+    assert state(journal) is CameraState.ENDED
+    assert script.opened == script.closed == 1
+
+
+def test_frames_that_find_no_slot_are_overload_and_capture_goes_on(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    capture(settings).run(Script(*[Frame(DARK)] * (SLOTS + 2)), stop)
+    found = [e.captured.reason for e in entries(journal) if e.captured is not None]
+    assert found == [None] * SLOTS + [InvalidReason.OVERLOAD] * 2
+
+
+def test_a_deadline_is_counted_from_the_trigger(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    capture(settings).run(Script(Frame(DARK)), stop)
+    (entry,) = entries(journal)
+    accepted = entry.accepted
+    assert accepted.deadline_monotonic_ns - accepted.triggered_monotonic_ns == 2_000_000_000
+
+
+@pytest.mark.parametrize("closed_as_late", [False, True])
+def test_what_a_killed_capture_left_without_a_frame_is_closed_and_inference_goes_on_behind_it(
+    settings: Settings, journal: Journal, tmp_path: Path, stop: Stop, *, closed_as_late: bool
+) -> None:
+    left = journal.accept(trigger())
+    if closed_as_late:  # the ledger process was faster than the next capture process
+        journal.decide(left, Decision(Outcome.INVALID, InvalidReason.LATE, 1, 2))
+        journal.commit(left)
+    bundle = write_brightness_bundle(tmp_path / "b.ssn")
+    camera = settings.cameras["left"].model_copy(update={"bundle": bundle})
+    judging = settings.model_copy(update={"cameras": {"left": camera}})
+    inference = Inference(judging, RuntimeFiles(settings.runtime_dir))
+    inference.load()
+    assert not inference.turn()
+    capture(settings).run(Script(Frame(BRIGHT), Frame(DARK)), stop)
+    while inference.turn():
+        pass
+    lost, bright, dark = entries(journal)
+    assert lost.captured == Captured(InvalidReason.LOST)
+    assert bright.result is not None
+    assert dark.result is not None
+    assert (bright.result.outcome, dark.result.outcome) == (Outcome.FAIL, Outcome.PASS)
+
+
+class Watched(Script):
+    """Notes how the camera is said to be before each frame."""
+
+    def __init__(self, journal: Journal, *steps: "Frame | CameraError") -> None:
+        super().__init__(*steps)
+        self._journal = journal
+        self.states: list[CameraState] = []
+
+    def next_frame(self) -> Frame:
+        self.states.append(state(self._journal))
+        return super().next_frame()
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_camera_that_gives_frames_is_running_also_in_a_journal_that_goes_on(
+    settings: Settings, journal: Journal, before: int, stop: Stop
+) -> None:
+    for _ in range(before):
+        sequence = journal.accept(trigger())
+        journal.capture(sequence, Captured(InvalidReason.LOST))
+    camera = Watched(journal, Frame(DARK), Frame(DARK))
+    capture(settings).run(camera, stop)
+    assert camera.states == [CameraState.STARTING, CameraState.RUNNING, CameraState.RUNNING]
+
+
+def test_a_faulty_camera_stays_faulty_until_it_gives_a_frame_again(
+    settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch, stop: Stop
+) -> None:
+    monkeypatch.setattr("ssn_agent.capture.process.REOPEN_S", (0.0,))
+    gone = CameraError("cable pulled")
+    camera = Watched(journal, Frame(DARK), gone, gone, Frame(DARK), Frame(DARK))
+    capture(settings).run(camera, stop)
+    faulty, running = CameraState.FAULTY, CameraState.RUNNING
+    assert camera.states == [CameraState.STARTING, running, faulty, faulty, running, running]
+    assert camera.opened == camera.closed == 3
+
+
+def test_frames_that_a_full_journal_cannot_take_make_the_camera_faulty_until_there_is_room(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    for _ in range(journal.header.capacity):
+        sequence = journal.accept(trigger())
+        journal.capture(sequence, Captured(InvalidReason.OVERLOAD))
+
+    class Recovering(Watched):
+        def next_frame(self) -> Frame:
+            if len(self.states) == 2:
+                for entry in entries(journal):
+                    journal.finish(entry.sequence, judged(Outcome.PASS))
+                    journal.commit(entry.sequence)
+            return super().next_frame()
+
+    camera = Recovering(journal, Frame(DARK), Frame(DARK), Frame(DARK))
+    capture(settings).run(camera, stop)
+    assert camera.states[-1] is CameraState.RUNNING
+    assert camera.states[1:3] == [CameraState.FAULTY, CameraState.FAULTY]
