@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from alembic import command
 from alembic.config import Config
@@ -49,8 +49,13 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except CommandError as error:
-        msg = f"{engine.url.database}: {error}; it was written by a newer version: update the agent"
+        msg = f"{_file(engine)}: {error}; it was written by a newer version: update the agent"
         raise LedgerError(msg) from error
+
+
+def _file(engine: Engine) -> str:
+    name = engine.url.database or ""
+    return unquote(name.removeprefix("file:")) if name.startswith("file:") else name
 
 
 @contextmanager
@@ -61,7 +66,7 @@ def translated(engine: Engine) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         msg = (
-            f"{engine.url.database}: the ledger cannot be used ({cause}); check disk space, "
+            f"{_file(engine)}: the ledger cannot be used ({cause}); check disk space, "
             "permissions and the file"
         )
         raise LedgerError(msg) from error

@@ -100,10 +100,10 @@ def export_csv(engine: Engine, out: TextIO) -> int:
 def export(engine: Engine, path: Path) -> int:
     """Write every verdict into a CSV file that appears whole or not at all; return how many."""
     try:
-        with atomic_file(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as out:
+        with atomic_file(path) as file:
+            out = io.TextIOWrapper(file, "utf-8", newline="")
             count = export_csv(engine, out)
-            out.flush()
-            out.detach()
+            out.detach()  # flushes; the file is closed where it was opened
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); name another file"
         raise UsageError(msg) from error
