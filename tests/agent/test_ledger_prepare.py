@@ -1,7 +1,5 @@
 """Before a camera's first number is given out, its numbering is proven or begins anew."""
 
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
@@ -240,19 +238,8 @@ def test_the_settings_in_force_are_noted_without_their_secrets(tmp_path: Path) -
     assert "hunter" not in text
 
 
-def test_a_ledger_that_cannot_be_opened_is_one_line_and_exit_code_1(settings: Settings) -> None:
+def test_a_ledger_that_cannot_be_opened_stops_the_start_by_name(settings: Settings) -> None:
     settings.data_dir.mkdir()
     settings.ledger_path.write_bytes(b"no database " * 999)
-    with pytest.raises(LedgerError):
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite"):
         prepare(settings)
-    resolved = settings.runtime_dir / "settings.json"
-    resolved.write_text(settings.model_dump_json())
-    done = subprocess.run(
-        [sys.executable, "-m", "ssn_agent.ledger.prepare", str(resolved)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"ssn-agent: {settings.ledger_path}")

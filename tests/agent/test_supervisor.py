@@ -1,0 +1,125 @@
+"""The service's main process: when a dead process starts again, and one agent a folder."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ssn_agent.errors import UsageError
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.settings import Settings
+from ssn_agent.supervisor.children import BACK_OFF_S, STEADY_S, RestartRule
+from ssn_agent.supervisor.supervisor import Supervisor
+from support.ledgers import settings_in
+
+START = """
+import sys, time
+from ssn_agent.processes import end_with_parent
+end_with_parent(int(sys.argv[1]))
+print("lives", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
+        yield settings_in(tmp_path, runtime_dir=Path(runtime))
+
+
+def test_a_process_that_never_ran_starts_at_once() -> None:
+    assert RestartRule().start_at == 0.0
+
+
+def test_a_process_that_keeps_dying_waits_longer_and_longer_up_to_a_bound() -> None:
+    rule = RestartRule()
+    now = 100.0
+    waits = []
+    for _ in range(len(BACK_OFF_S) + 3):
+        rule.started(now)
+        now += 1.0
+        waits.append(rule.died(now))
+        assert rule.start_at == now + waits[-1]
+        now += waits[-1]
+    assert waits == [*BACK_OFF_S, *[BACK_OFF_S[-1]] * 3]
+
+
+def test_a_process_that_runs_is_not_started_again() -> None:
+    rule = RestartRule()
+    rule.started(100.0)
+    assert rule.start_at is None
+
+
+def test_after_a_steady_time_a_death_is_the_first_one_again() -> None:
+    rule = RestartRule()
+    for _ in range(4):
+        rule.started(0.0)
+        rule.died(1.0)
+    rule.started(10.0)
+    assert rule.died(10.0 + STEADY_S) == BACK_OFF_S[0]
+
+
+def test_a_second_agent_in_the_same_folder_is_refused_and_the_lock_goes_with_its_process(
+    settings: Settings,
+) -> None:
+    first = Supervisor(settings)
+    with pytest.raises(UsageError, match="runs here already"):
+        Supervisor(settings)
+    os.close(first._lock)
+    second = Supervisor(settings)
+    os.close(second._lock)
+
+
+def test_a_second_agent_ends_with_exit_code_2_and_one_line(
+    settings: Settings, tmp_path: Path
+) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f"data_dir = '{settings.data_dir}'\nruntime_dir = '{settings.runtime_dir}'\n"
+        "[cameras.left.source]\nkind = 'folder'\npath = '/images'\n"
+    )
+    files = RuntimeFiles(settings.runtime_dir)
+    with files.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [sys.executable, "-m", "ssn_agent.cli", "run", "-c", str(config)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"ssn-agent: {settings.runtime_dir}: an agent runs here already; stop")
+    assert not settings.data_dir.exists()
+
+
+def test_a_runtime_folder_that_cannot_be_made_is_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be used as runtime_dir"):
+        Supervisor(settings_in(tmp_path, runtime_dir=tmp_path / "file" / "run"))
+
+
+def test_a_child_whose_supervisor_is_killed_dies_with_it() -> None:
+    # A shell stands for the supervisor: it starts the child, and is killed.
+    script = 'python="$1"; "$python" -c "$2" $$ & wait'
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", script, "sh", sys.executable, START],
+        stdout=subprocess.PIPE,
+    )
+    assert shell.stdout is not None
+    assert shell.stdout.readline() == b"lives\n"
+    shell.kill()
+    shell.wait()
+    assert shell.stdout.read() == b""  # its end comes when the child has closed it too
+
+
+def test_a_child_that_starts_after_its_supervisor_died_ends_at_once() -> None:
+    command = [sys.executable, "-c", START, "1"]  # not its parent's number
+    done = subprocess.run(command, check=False, capture_output=True)
+    assert done.returncode == 1
+    assert done.stdout == b""
