@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssn_agent.capture.camera import Camera, Frame
 from ssn_agent.capture.drivers import make_camera
-from ssn_agent.errors import CameraEnded, CameraError, ImageError, JournalError
+from ssn_agent.errors import AgentError, CameraEnded, CameraError, ImageError, JournalError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured
 from ssn_agent.frames.runtime import RuntimeFiles
@@ -132,9 +132,12 @@ def main(settings_path: str, camera: str, parent: str) -> None:
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, f"capture:{camera}")
     chosen = settings.cameras[camera]
-    Capture(camera, chosen, RuntimeFiles(settings.runtime_dir)).run(
-        make_camera(chosen.source), stop
-    )
+    try:
+        capture = Capture(camera, chosen, RuntimeFiles(settings.runtime_dir))
+        capture.run(make_camera(chosen.source), stop)
+    except AgentError as error:
+        logger().error("the capture process cannot go on", problem=str(error))
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

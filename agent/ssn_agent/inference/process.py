@@ -204,7 +204,11 @@ def main(settings_path: str, parent: str) -> None:
     configure(settings.log_level, "inference")
     files = RuntimeFiles(settings.runtime_dir)
     bell = Doorbell(files.inference_bell)
-    inference = Inference(settings, files)
+    try:
+        inference = Inference(settings, files)
+    except AgentError as error:
+        logger().error("the inference process cannot go on", problem=str(error))
+        sys.exit(error.exit_code)
     inference.load()
     files.inference_ready.touch()
     while not stop:
