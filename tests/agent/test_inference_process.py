@@ -1,0 +1,251 @@
+"""Inference takes every frame to a result in its journal record, or says why it could not."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.process import Inference
+from ssn_agent.settings import Settings
+from ssn_contract.messages import InvalidReason
+from support.bundles import write_brightness_bundle
+from support.ledgers import settings_in
+from support.records import EPOCH, new_journal
+
+DARK = np.full((64, 64), 20, np.uint8)
+SPOT = DARK.copy()
+SPOT[8:16, 40:44] = 250
+
+
+class Lane:
+    """One camera's files, and inference on them."""
+
+    def __init__(self, folder: Path, runtime: Path, **camera: Any) -> None:
+        source = {"kind": "folder", "path": str(folder)}
+        self.settings: Settings = settings_in(
+            folder, (), runtime_dir=runtime, cameras={"left": {"source": source, **camera}}
+        )
+        files = RuntimeFiles(self.settings.runtime_dir)
+        PixelSlots.create(files.pixels("left"))
+        self.journal: Journal = new_journal(files.journal("left"))
+        self._slots = PixelSlots(files.pixels("left"))
+        self.inference = Inference(self.settings, files)
+        self.inference.load()
+
+    def frame(self, pixels: NDArray[np.uint8], deadline_s: float = 60.0) -> int:
+        """Put a frame in front of inference, and return its number."""
+        now = time.monotonic_ns()
+        deadline = now + int(deadline_s * 1e9)
+        sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
+        slot = sequence % 6
+        size = self._slots.write(slot, pixels)
+        self.journal.capture(sequence, Captured(None, slot, *size))
+        return sequence
+
+    def entry(self, sequence: int) -> Entry:
+        found = self.journal.read(sequence)
+        assert found is not None
+        return found
+
+    def result(self, sequence: int) -> Result:
+        while self.inference.turn():
+            pass
+        found = self.entry(sequence).result
+        assert found is not None
+        return found
+
+    def heatmap(self, sequence: int) -> Path:
+        return heatmap_path(self.settings.heatmap_dir, "left", EPOCH, sequence)
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ssn-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_brightness_bundle(tmp_path / "brightness.ssn")
+
+
+def test_a_bright_spot_fails_with_its_place_its_heatmap_and_who_judged(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle)
+    sequence = lane.frame(SPOT)
+    result = lane.result(sequence)
+    assert result.outcome is Outcome.FAIL
+    (defect,) = result.defects
+    assert (defect.x, defect.y, defect.width, defect.height) == (40, 8, 4, 8)
+    assert (result.bundle_name, result.engine) == ("brightness", "onnxruntime-cpu/fp32")
+    assert result.heatmap
+    gray = cv2.imread(str(lane.heatmap(sequence)), cv2.IMREAD_UNCHANGED)
+    assert gray is not None
+    assert gray.shape == (32, 32)
+    assert (gray >= 128).sum() == 4 * 2
+    note = lane.journal.model_note()
+    assert note is not None
+    assert (note.bundle_digest, note.message) == (result.bundle_digest, "")
+
+
+@pytest.mark.parametrize(("wanted", "written"), [("fail", False), ("all", True), ("none", False)])
+def test_a_good_part_gets_a_heatmap_only_where_all_do(
+    tmp_path: Path, runtime: Path, bundle: Path, wanted: str, *, written: bool
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle, heatmap=wanted)
+    sequence = lane.frame(DARK)
+    result = lane.result(sequence)
+    assert (result.outcome, result.defects) == (Outcome.PASS, ())
+    assert result.heatmap is written
+    assert lane.heatmap(sequence).exists() is written
+
+
+def test_a_heatmap_that_cannot_be_written_costs_the_picture_and_not_the_verdict(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle)
+    lane.settings.heatmap_dir.parent.mkdir()
+    lane.settings.heatmap_dir.write_text("a file in the way")
+    result = lane.result(lane.frame(SPOT))
+    assert (result.outcome, result.heatmap) == (Outcome.FAIL, False)
+
+
+def test_only_the_region_of_interest_is_judged(tmp_path: Path, runtime: Path, bundle: Path) -> None:
+    roi = {"x": 0, "y": 32, "width": 64, "height": 32}
+    lane = Lane(tmp_path, runtime, bundle=bundle, roi=roi)
+    assert lane.result(lane.frame(SPOT)).outcome is Outcome.PASS
+    (defect,) = lane.result(lane.frame(SPOT[::-1])).defects
+    assert (defect.x, defect.y) == (40, 48)
+
+
+def test_a_frame_that_the_region_of_interest_does_not_fit_is_unreadable(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    roi = {"x": 0, "y": 32, "width": 64, "height": 33}
+    lane = Lane(tmp_path, runtime, bundle=bundle, roi=roi)
+    assert lane.result(lane.frame(SPOT)).reason is InvalidReason.UNREADABLE
+
+
+def test_a_threshold_of_the_camera_s_own_decides_the_verdict(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle, threshold=0.999)
+    result = lane.result(lane.frame(SPOT))
+    assert result.outcome is Outcome.PASS
+    assert 0.5 < result.score < 0.999
+
+
+def test_a_frame_whose_deadline_has_passed_is_not_scored(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle)
+    overdue, timely = lane.frame(SPOT, deadline_s=0.0), lane.frame(SPOT)
+    assert lane.result(overdue).reason is InvalidReason.LATE
+    assert lane.result(timely).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("given", [None, "absent", "damaged", "other scores"])
+def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
+    tmp_path: Path, runtime: Path, bundle: Path, given: str | None
+) -> None:
+    if given == "absent":
+        bundle.unlink()
+    if given == "damaged":
+        bundle.write_bytes(bundle.read_bytes()[:-100])
+    if given == "other scores":
+        vectors = [{"image": "vectors/0.png", "score": 0.9, "map": "vectors/0.f32"}]
+        write_brightness_bundle(bundle, vectors=vectors)
+    lane = Lane(tmp_path, runtime, bundle=None if given is None else bundle)
+    assert lane.result(lane.frame(SPOT)).reason is InvalidReason.NO_MODEL
+    note = lane.journal.model_note()
+    assert note is not None
+    assert note.bundle_digest == ""
+    assert ("no bundle is set" if given is None else bundle.name) in note.message
+
+
+def test_a_bundle_that_comes_later_is_taken_up(
+    tmp_path: Path, runtime: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssn_agent.inference.process.REOPEN_BUNDLE_S", 0.0)
+    later = tmp_path / "later.ssn"
+    lane = Lane(tmp_path, runtime, bundle=later)
+    bundle.rename(later)
+    lane.inference.load()
+    assert lane.result(lane.frame(SPOT)).outcome is Outcome.FAIL
+
+
+def test_the_inference_process_after_a_dead_one_takes_up_the_frames_without_a_result(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle)
+    done, waiting = lane.frame(SPOT), lane.frame(DARK)
+    assert lane.inference.turn()
+    before = lane.entry(done).result
+    assert lane.entry(waiting).result is None
+    lane.inference = Inference(lane.settings, RuntimeFiles(lane.settings.runtime_dir))
+    lane.inference.load()
+    assert lane.result(waiting).outcome is Outcome.PASS
+    assert lane.entry(done).result == before
+
+
+def test_a_camera_that_waits_for_its_frame_does_not_hold_up_the_others(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    source = {"source": {"kind": "folder", "path": str(tmp_path)}, "bundle": bundle}
+    cameras = {"left": source, "right": source}
+    settings = settings_in(tmp_path, (), runtime_dir=runtime, cameras=cameras)
+    files = RuntimeFiles(runtime)
+    for name in cameras:
+        PixelSlots.create(files.pixels(name))
+    with (
+        closing(new_journal(files.journal("left"))) as left,
+        closing(new_journal(files.journal("right"), camera="right")) as right,
+    ):
+        inference = Inference(settings, files)
+        inference.load()
+        deadline = time.monotonic_ns() + 60 * 10**9
+        left.accept(Accepted(1, 1, deadline, None, None))  # its frame is still to come
+        sequence = right.accept(Accepted(1, 1, deadline, None, None))
+        right.capture(
+            sequence, Captured(None, 0, *PixelSlots(files.pixels("right")).write(0, DARK))
+        )
+        assert inference.turn()
+        entry = right.read(sequence)
+    assert entry is not None
+    assert entry.result is not None
+
+
+@pytest.mark.parametrize("module", ["inference", "capture"])
+def test_a_process_whose_journal_is_damaged_says_so_in_one_line(
+    tmp_path: Path, runtime: Path, module: str
+) -> None:
+    settings = settings_in(tmp_path, runtime_dir=runtime)
+    resolved = runtime / "settings.json"
+    resolved.write_text(settings.model_dump_json())
+    (runtime / "left.journal").write_bytes(b"damaged")
+    arguments = [str(resolved), *(["left"] if module == "capture" else []), str(os.getpid())]
+    done = subprocess.run(
+        [sys.executable, "-m", f"ssn_agent.{module}.process", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "left.journal" in line
