@@ -43,7 +43,7 @@ def test_fit_prints_one_json_object_as_its_last_line(run, plates, tmp_path):
 
 
 def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(run, weak, plates):
-    code, out, _ = run("eval", weak.packed.path, plates, "--group-by", ".*", "--json")
+    code, out, _ = run("eval", weak.packed.path, plates, "--json")
     answer = json.loads(out.splitlines()[-1])
     assert code == 0
     assert set(answer) >= KEYS
@@ -136,6 +136,6 @@ def test_eval_on_nothing_but_training_images_is_exit_code_2(run, weak, tmp_path)
     for sample in weak.data.split.train[:40]:
         if sample.label == "good":
             (tmp_path / "data" / "good" / sample.path.name).write_bytes(sample.path.read_bytes())
-    code, _, err = run("eval", weak.packed.path, tmp_path / "data", "--group-by", ".*")
+    code, _, err = run("eval", weak.packed.path, tmp_path / "data")
     assert code == 2
     assert "trained or tuned on all" in err

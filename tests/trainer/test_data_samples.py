@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import load, load_test
 from ssn_trainer.errors import DataError, UsageError
 
 
@@ -60,11 +60,21 @@ def test_digests_are_those_of_the_files(folder):
         assert sample.digest == hashlib.sha256(sample.path.read_bytes()).hexdigest()
 
 
-def test_mvtec_folders_give_parts_kinds_and_masks(mvtec):
+def test_a_marked_test_part_is_not_opened_for_learning(mvtec):
+    for path in (mvtec / "test").rglob("*.png"):
+        path.write_bytes(b"no image at all")
     data = load(mvtec)
     assert data.layout == "mvtec"
-    by_name = {s.name: s for s in data.samples}
-    assert by_name["train/good/000.png"].part == "train"
+    assert {s.part for s in data.samples} == {"train"}
+
+
+def test_without_a_marked_test_part_every_image_is_judged(folder):
+    assert [s.name for s in load_test(folder)] == [s.name for s in load(folder).samples]
+
+
+def test_mvtec_folders_give_parts_kinds_and_masks(mvtec):
+    by_name = {s.name: s for s in load_test(mvtec)}
+    assert {s.part for s in by_name.values()} == {"test"}
     broken = by_name["test/broken_large/000.png"]
     assert (broken.label, broken.kind, broken.part) == ("bad", "broken_large", "test")
     assert broken.mask == mvtec / "ground_truth" / "broken_large" / "000_mask.png"
@@ -76,7 +86,7 @@ def test_mvtec_without_masks_is_read_too(mvtec):
     (mvtec / "ground_truth" / "broken_large" / "000_mask.png").unlink()
     (mvtec / "ground_truth" / "broken_large").rmdir()
     (mvtec / "ground_truth").rmdir()
-    assert all(s.mask is None for s in load(mvtec).samples)
+    assert all(s.mask is None for s in load_test(mvtec))
 
 
 def test_good_images_alone_are_a_data_set(tmp_path):

@@ -27,7 +27,7 @@ def data_set(samples, grouped_by="the list groups.csv"):
 
 
 def named_parts(cut):
-    return {p: [s.name for s in getattr(cut, p)] for p in (*PARTS, "left_out")}
+    return {p: [s.name for s in getattr(cut, p)] for p in PARTS}
 
 
 @st.composite
@@ -52,24 +52,15 @@ def test_no_group_is_cut_no_image_is_lost_and_every_label_is_in_every_part(sampl
     assert sum(len(held) for held in groups) == len(set.union(*groups))
     assert sorted(s.name for part in parts for s in part) == sorted(s.name for s in samples)
     assert all({s.label for s in part} == {"good", "bad"} for part in parts)
-    assert not cut.left_out
 
 
 @settings(deadline=None)
-@given(labelled_groups(part="train", least=2), labelled_groups(part="test"), st.integers(0, 5))
-def test_a_marked_test_part_is_kept_and_never_leaks(train, test, seed):
-    # Half of the test groups bear the names of train groups; the others are their own.
-    own = [
-        sample(1000 + i, s.group if i % 2 else f"t{s.group}", s.kind, "test")
-        for i, s in enumerate(test[::5])
-    ]
-    apart = [sample(2000 + i, f"a{i}", kind, "train") for i, kind in enumerate([None, "crack"] * 2)]
-    cut = split(data_set([*train, *apart, *own]), seed)
-    assert set(cut.test) == set(own)
-    assert {s.group for s in cut.left_out} <= {s.group for s in own}
-    assert not {s.group for s in (*cut.train, *cut.tune)} & {s.group for s in own}
+@given(labelled_groups(part="train", least=2), st.integers(0, 5))
+def test_where_the_layout_marks_a_test_part_only_train_and_tune_are_cut(samples, seed):
+    cut = split(data_set(samples), seed)
+    assert not cut.test
     assert not {s.group for s in cut.train} & {s.group for s in cut.tune}
-    assert Counter((*cut.train, *cut.tune, *cut.left_out)) == Counter((*train, *apart))
+    assert Counter((*cut.train, *cut.tune)) == Counter(samples)
 
 
 @settings(deadline=None)
@@ -107,9 +98,8 @@ def test_good_images_alone_are_cut_too():
 
 def test_of_a_marked_train_part_a_quarter_tunes():
     train = [sample(i, f"g{i}", None, "train") for i in range(40)]
-    test = [sample(100, "t", "crack", "test")]
-    cut = split(data_set([*train, *test]), 0)
-    assert [len(getattr(cut, p)) for p in PARTS] == [30, 10, 1]
+    cut = split(data_set(train), 0)
+    assert [len(getattr(cut, p)) for p in PARTS] == [30, 10, 0]
 
 
 def test_a_large_mixed_group_does_not_stop_every_part_from_having_each_label():
@@ -129,11 +119,10 @@ def test_a_label_on_too_few_parts_is_refused_with_the_remedy(label):
         split(data_set(samples), 0)
 
 
-def test_no_good_image_left_beside_the_test_part_is_refused():
-    train = [sample(i, f"g{i}", None, "train") for i in range(5)]
-    test = [sample(100 + i, f"g{i}", None, "test") for i in range(5)]
+def test_a_set_without_a_good_image_is_refused():
+    bad = [sample(i, f"g{i}", "crack") for i in range(5)]
     with pytest.raises(DataError, match="no image of a good part is left"):
-        split(data_set([*train, *test]), 0)
+        split(data_set(bad), 0)
 
 
 def test_near_duplicates_that_swallow_a_third_are_refused_with_the_remedy():

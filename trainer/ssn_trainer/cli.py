@@ -130,7 +130,6 @@ def fit(
             "train": len(parts.train),
             "tune": len(parts.tune),
             "test": len(parts.test),
-            "left_out": len(parts.left_out),
             "grouped_by": fitted.data.dataset.grouped_by,
         },
         as_json=as_json,
@@ -141,20 +140,24 @@ def fit(
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A .ssn file.")],
     data: Annotated[Path, typer.Argument(help="Folder of labelled images.")],
-    group_by: GroupBy = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="CSV file for the published score of each image.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a bundle on the images of DATA that it was neither trained nor tuned on."""
     from ssn_trainer.pack import evaluation  # as above
 
-    result = evaluation.evaluate(bundle, data, group_by, Console(stderr=True))
+    result = evaluation.evaluate(bundle, data, Console(stderr=True))
+    if scores is not None:
+        evaluation.write_scores(result, scores)
     _answer(
         {
             **result.metrics,
             "threshold": result.threshold,
             "seconds": round(result.seconds, 1),
             "bundle": str(bundle),
-            "judged": result.judged,
+            "judged": len(result.judged.samples),
             "left_out": result.left_out,
         },
         as_json=as_json,

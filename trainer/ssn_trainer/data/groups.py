@@ -19,17 +19,22 @@ NEAR_DUPLICATES = "near-duplicates"
 
 
 def assign_groups(
-    names: list[str], digests: list[str], group_by: str | None, thumbnails: list[Thumbnail] | None
+    names: list[str],
+    digests: list[str],
+    group_by: str | None,
+    thumbnails: list[Thumbnail] | None,
+    unread: frozenset[str] = frozenset(),
 ) -> tuple[list[str], str]:
     """Return the group of each image, and in words how the groups were told.
 
-    Given `thumbnails`, near-duplicates are looked for; else `group_by` is a CSV file or a regular
-    expression. Raises DataError where the list or the expression does not fit the images.
+    Given `thumbnails`, near-duplicates are looked for; else `group_by` is a CSV file, which may
+    list `unread` images too, or a regular expression. Raises DataError where the list or the
+    expression does not fit the images.
     """
     if thumbnails is not None:
         groups, words = _near_duplicates(names, thumbnails)
     elif group_by is not None and group_by.lower().endswith(".csv"):
-        groups, words = _from_csv(names, Path(group_by)), f"the list {Path(group_by).name}"
+        groups, words = _from_csv(names, Path(group_by), unread), f"the list {Path(group_by).name}"
     else:
         groups = _from_expression(names, group_by or "")
         words = f"the expression {group_by} on the name"
@@ -70,7 +75,7 @@ def _components(names: list[str], rows: NDArray[np.intp], columns: NDArray[np.in
     return [first[c] for c in component.tolist()]
 
 
-def _from_csv(names: list[str], path: Path) -> list[str]:
+def _from_csv(names: list[str], path: Path, unread: frozenset[str]) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -91,7 +96,10 @@ def _from_csv(names: list[str], path: Path) -> list[str]:
         if listed.setdefault(image, group) != group:
             msg = f"{path}: {image} is listed in two groups, {listed[image]} and {group}; keep one"
             raise DataError(msg)
-    unknown, missing = sorted(set(listed) - set(names)), [n for n in names if n not in listed]
+    unknown, missing = (
+        sorted(set(listed) - set(names) - unread),
+        [n for n in names if n not in listed],
+    )
     if unknown:
         msg = f"{path}: {len(unknown)} listed images are not there, as {_first(unknown)}"
         raise DataError(f"{msg}; names are relative to the data folder, as good/NAME.jpg")

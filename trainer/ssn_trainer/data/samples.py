@@ -60,7 +60,9 @@ class DataSet:
 
 
 def load(data: Path, group_by: str | None = None) -> DataSet:
-    """Read the folder `data`.
+    """Read the images of `data` that a model may learn from: all, but what is marked as test.
+
+    A marked test part is not opened, only its names are seen.
 
     `group_by` names a CSV of `image,group`, a regular expression on the image's name (its first
     group, or else the whole match) or `near-duplicates`; None takes `groups.csv` in the folder, or
@@ -69,12 +71,9 @@ def load(data: Path, group_by: str | None = None) -> DataSet:
 
     Raises DataError, naming files and the remedy, for anything that does not hold together.
     """
-    if not data.is_dir():
-        msg = f"{data}: no such folder; give the folder that holds the images"
-        raise DataError(msg)
-    layout: Literal["folder", "mvtec"] = "mvtec" if (data / "train" / "good").is_dir() else "folder"
-    found = sorted(_mvtec(data) if layout == "mvtec" else _folder(data), key=lambda s: s.name)
-    if not any(s.label == "good" and s.part != "test" for s in found):
+    layout, everything = _find(data)
+    found = [s for s in everything if s.part != "test"]
+    if not any(s.label == "good" for s in found):
         good = data / "train" / "good" if layout == "mvtec" else data / "good"
         msg = f"{good}: no images of good parts; put them there"
         raise DataError(msg)
@@ -84,9 +83,32 @@ def load(data: Path, group_by: str | None = None) -> DataSet:
     samples, thumbnails = _read_all(found, by_thumbnail=by_thumbnail)
     _refuse_conflicts(samples)
     names, digests = [s.name for s in samples], [s.digest for s in samples]
-    groups, words = assign_groups(names, digests, group_by, thumbnails)
+    unread = frozenset(s.name for s in everything if s.part == "test")
+    groups, words = assign_groups(names, digests, group_by, thumbnails, unread)
     grouped = tuple(replace(s, group=g) for s, g in zip(samples, groups, strict=True))
     return DataSet(data, layout, words, grouped)
+
+
+def load_test(data: Path) -> tuple[Sample, ...]:
+    """Read the images of `data` that a model is judged on: those marked as test, or else all.
+
+    Groups are not told: each image is its own. Raises DataError, as `load` does.
+    """
+    _, everything = _find(data)
+    marked = [s for s in everything if s.part == "test"]
+    samples, _ = _read_all(marked or everything, by_thumbnail=False)
+    _refuse_conflicts(samples)
+    return tuple(replace(s, group=s.name) for s in samples)
+
+
+def _find(data: Path) -> tuple[Literal["folder", "mvtec"], list[Sample]]:
+    """List the images by layout, ordered by name; none is opened."""
+    if not data.is_dir():
+        msg = f"{data}: no such folder; give the folder that holds the images"
+        raise DataError(msg)
+    layout: Literal["folder", "mvtec"] = "mvtec" if (data / "train" / "good").is_dir() else "folder"
+    found = _mvtec(data) if layout == "mvtec" else _folder(data)
+    return layout, sorted(found, key=lambda s: s.name)
 
 
 def _folder(data: Path) -> Iterator[Sample]:

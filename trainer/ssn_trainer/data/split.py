@@ -19,31 +19,24 @@ class Split:
     train: tuple[Sample, ...]
     tune: tuple[Sample, ...]
     test: tuple[Sample, ...]
-    left_out: tuple[Sample, ...] = ()
-    """Images marked as train whose part is also among those marked as test."""
 
 
 def split(dataset: DataSet, seed: int) -> Split:
     """Cut a data set 60 : 20 : 20 by images, stratified by label and defect type, by group.
 
-    Where the layout marks a test part it is kept, and only the images marked as train are cut,
-    3 : 1. The outcome depends on the seed and the samples, not on their order.
+    Where the layout marks what is to be trained on, only train and tune are cut, 3 : 1: the test
+    part is not looked at before `eval`. The outcome depends on the seed and the samples, not on
+    their order.
 
     Raises DataError where a label has too few groups to be in every part, or where near-duplicates
     make one group of more than a third of the images.
     """
     _refuse_lump(dataset)
     samples = sorted(dataset.samples, key=lambda s: s.name)
-    if all(s.part is None for s in samples):
-        cut = _cut(samples, _SHARES, seed)
-        return Split(cut["train"], cut["tune"], cut["test"])
-    test = tuple(s for s in samples if s.part == "test")
-    tested = {s.group for s in test}
-    offered = [s for s in samples if s.part != "test"]
-    left_out = tuple(s for s in offered if s.group in tested)
-    kept = [s for s in offered if s.group not in tested]
-    cut = _cut(kept, {p: _SHARES[p] for p in ("train", "tune")}, seed)
-    return Split(cut["train"], cut["tune"], test, left_out)
+    marked = any(s.part == "train" for s in samples)
+    parts = ("train", "tune") if marked else tuple(_SHARES)
+    cut = _cut(samples, {part: _SHARES[part] for part in parts}, seed)
+    return Split(cut["train"], cut["tune"], cut.get("test", ()))
 
 
 def _cut(

@@ -194,7 +194,6 @@ def _list_data(data: Labelled) -> dict[str, object]:
             "train": listed(split.train),
             "tune": listed(split.tune),
             "test": listed(split.test),
-            "left_out": listed(split.left_out),
         },
     }
 

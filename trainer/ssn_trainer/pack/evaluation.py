@@ -1,18 +1,24 @@
 """`eval`: a bundle's figures on images that it has never seen."""
 
+import csv
+import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from ssn_agent.atomic import atomic_file
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.scorer import Scorer
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import load_test
 from ssn_trainer.errors import DataError
 from ssn_trainer.pack.bundle import used_digests
-from ssn_trainer.pack.judge import judge, metrics
+from ssn_trainer.pack.judge import Judged, judge, metrics
 
 
 @dataclass(frozen=True)
@@ -22,13 +28,15 @@ class Evaluation:
     metrics: dict[str, float | None]
     threshold: float
     """Raw threshold of the score."""
-    judged: int
+    judged: Judged
+    published: NDArray[np.float32]
+    """Calibrated scores of the judged images, [N]: FAIL from 0.5 on."""
     left_out: int
     """Images that the bundle was trained or tuned on."""
     seconds: float
 
 
-def evaluate(path: Path, data: Path, group_by: str | None, console: Console) -> Evaluation:
+def evaluate(path: Path, data: Path, console: Console) -> Evaluation:
     """Judge the images which the layout marks as test, or else all, but none the bundle learned.
 
     Raises BundleError, EngineError, DataError.
@@ -36,9 +44,7 @@ def evaluate(path: Path, data: Path, group_by: str | None, console: Console) -> 
     start = time.monotonic()
     bundle = Bundle.open(path)
     scorer = Scorer(bundle)
-    samples = load(data, group_by).samples
-    marked = [s for s in samples if s.part == "test"]
-    offered = marked or list(samples)
+    offered = load_test(data)
     used = used_digests(bundle)
     unseen = [s for s in offered if s.digest not in used]
     if not unseen:
@@ -57,7 +63,19 @@ def evaluate(path: Path, data: Path, group_by: str | None, console: Console) -> 
     return Evaluation(
         metrics(judged),
         scorer.precision.score.threshold,
-        len(unseen),
+        judged,
+        calibrate(judged.scores, scorer.precision.score),
         len(offered) - len(unseen),
         time.monotonic() - start,
     )
+
+
+def write_scores(result: Evaluation, path: Path) -> None:
+    """Write image, label and published score of each judged image as CSV. Raises OSError."""
+    with atomic_file(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+        table = csv.writer(text)
+        table.writerow(["image", "label", "score"])
+        for sample, score in zip(result.judged.samples, result.published, strict=True):
+            table.writerow([sample.name, sample.label, repr(float(score))])
+        text.flush()
+        text.detach()
