@@ -91,9 +91,9 @@ def test_while_the_database_is_locked_verdicts_go_out_marked_and_are_committed_a
         wait_until(lambda: (1, "PASS", True) in verdicts(subscriber), 10, "no first verdict")
         blocker = sqlite3.connect(ledger.settings.ledger_path, isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
-        # Half a second to the deadline: less than the ledger process waits between its attempts.
+        # A second to the deadline: less than two attempts to write take.
         for outcome in (Outcome.FAIL, Outcome.PASS, Outcome.FAIL):
-            sequence = ledger.part(outcome, deadline_s=0.7)
+            sequence = ledger.part(outcome, deadline_s=1.0)
             expected = (sequence, outcome.name, False)
             wait_until(lambda e=expected: e in verdicts(subscriber), 10, "no marked verdict")  # type: ignore[misc]  # a default binds the loop's value
         assert not any(ledger.committed(sequence) for sequence in (2, 3, 4))
