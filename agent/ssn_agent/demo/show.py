@@ -19,7 +19,7 @@ from ssn_agent.demo.line import ProductionLine
 from ssn_agent.demo.sheet import Picture, tile, write_sheet
 from ssn_agent.demo.watch import Watcher
 from ssn_agent.errors import AgentError
-from ssn_agent.ledger.reader import CameraStats, open_ledger, stats
+from ssn_agent.ledger.reader import CameraStats, open_ledger, quantile, stats
 from ssn_agent.processes import Stop
 from ssn_agent.settings import LineSource
 from ssn_contract.messages import Verdict, VerdictKind
@@ -167,14 +167,12 @@ def _summarise(
     table.add_row("ledger", *map(str, ledger))
     table.add_row("subscriber", *map(str, broker))
     console.print(table)
-    delays = sorted(watcher.delays_ms)
     times = Table(
         "trigger to", "median ms", "p99 ms", title=f"{found.triggers / elapsed_s:.1f} parts/s"
     )
-    times.add_row("verdict", f"{found.latency_median_ms:.1f}", f"{found.latency_p99_ms:.1f}")
-    if delays:
-        p99 = delays[min(len(delays) - 1, int(0.99 * len(delays)))]
-        times.add_row("subscriber", f"{delays[len(delays) // 2]:.1f}", f"{p99:.1f}")
+    times.add_row("verdict", *map(_figure, (found.latency_median_ms, found.latency_p99_ms)))
+    delays = sorted(watcher.delays_ms)
+    times.add_row("subscriber", *(_figure(quantile(delays, q)) for q in (0.5, 0.99)))
     console.print(times)
     drawn, failed = Counter[str](), Counter[str]()
     for verdict in watcher.verdicts.values():
@@ -185,6 +183,10 @@ def _summarise(
     for kind in sorted(drawn, key=lambda kind: (kind != "good", kind)):
         truth.add_row(kind, str(drawn[kind]), str(failed[kind]))
     console.print(truth)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _compare(found: CameraStats, watcher: Watcher) -> None:

@@ -78,8 +78,8 @@ def stats(engine: Engine) -> list[CameraStats]:
                     camera=name,
                     triggers=triggers,
                     counts=counts,
-                    latency_median_ms=_quantile(latencies, 0.5),
-                    latency_p99_ms=_quantile(latencies, 0.99),
+                    latency_median_ms=quantile(latencies, 0.5),
+                    latency_p99_ms=quantile(latencies, 0.99),
                     undelivered=connection.execute(_undelivered(name)).scalar_one(),
                 )
             )
@@ -173,7 +173,8 @@ def _latencies(camera: str) -> "Select[float]":
     )
 
 
-def _quantile(ordered: list[float], q: float) -> float | None:
+def quantile(ordered: list[float], q: float) -> float | None:
+    """Return a quantile of values in rising order; None where there are none."""
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
 
 
