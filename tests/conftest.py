@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With SSN_REQUIRE_ALL=1 a skip is a failure, but for what needs a GPU."""
-    report: pytest.TestReport = yield  # type: ignore[misc]  # a pluggy wrapper is sent the result
+    report = yield
     if REQUIRE_ALL and report.skipped and item.get_closest_marker("gpu") is None:
         report.outcome = "failed"
         report.longrepr = f"skipped although SSN_REQUIRE_ALL=1: {report.longrepr}"
-    return report  # type: ignore[return-value]  # and returns it
+    return report
 
 
 @pytest.fixture

@@ -1,48 +1,56 @@
 """Bytes become pixels, or an error that names the file."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import check_complete, decode_image, read_image, to_network_input
+from ssn_agent.frames.pixels import (
+    Pixels,
+    check_complete,
+    decode_image,
+    read_image,
+    to_network_input,
+)
 
 SCENE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 LOSSLESS = [".png", ".bmp", ".tif"]
 ALL = [*LOSSLESS, ".jpg", ".webp"]
 
 
-def encode(suffix, image=SCENE):
+def encode(suffix: str, image: Pixels = SCENE) -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
 @pytest.mark.parametrize("suffix", ALL)
-def test_a_whole_file_is_decoded_in_its_size(suffix):
+def test_a_whole_file_is_decoded_in_its_size(suffix: str) -> None:
     data = encode(suffix)
     check_complete(data, "whole")
     assert decode_image(data, "whole").shape == SCENE.shape
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_colours_come_out_as_red_green_blue(suffix):
+def test_colours_come_out_as_red_green_blue(suffix: str) -> None:
     assert np.array_equal(decode_image(encode(suffix), "colours"), SCENE[:, :, ::-1])
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_a_gray_file_stays_gray(suffix):
+def test_a_gray_file_stays_gray(suffix: str) -> None:
     assert np.array_equal(decode_image(encode(suffix, SCENE[:, :, 0]), "gray"), SCENE[:, :, 0])
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", ALL)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
-def test_a_file_that_was_cut_off_is_refused_and_named(suffix, share):
+def test_a_file_that_was_cut_off_is_refused_and_named(suffix: str, share: float) -> None:
     data = encode(suffix)
     with pytest.raises(ImageError, match="half-copied"):
         decode_image(data[: int(len(data) * share)], "half-copied")
 
 
-def test_a_jpeg_cut_after_its_thumbnail_is_refused_though_the_thumbnail_ends_well():
+def test_a_jpeg_cut_after_its_thumbnail_is_refused_though_the_thumbnail_ends_well() -> None:
     thumbnail = encode(".jpg", SCENE[:8, :8])
     segment = b"Exif\0\0" + thumbnail
     whole = encode(".jpg")
@@ -54,29 +62,29 @@ def test_a_jpeg_cut_after_its_thumbnail_is_refused_though_the_thumbnail_ends_wel
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
-def test_bytes_after_the_end_of_an_image_do_no_harm(suffix):
+def test_bytes_after_the_end_of_an_image_do_no_harm(suffix: str) -> None:
     assert decode_image(encode(suffix) + b"appended by the camera", "tail").shape == SCENE.shape
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"GIF89a" + b"\0" * 100, b"no image at all"])
-def test_what_is_no_image_is_refused_and_named(data):
+def test_what_is_no_image_is_refused_and_named(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"notes\.jpg: not an image"):
         decode_image(data, "notes.jpg")
 
 
 @pytest.mark.parametrize("head", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0"])
-def test_a_bare_signature_is_refused(head):
+def test_a_bare_signature_is_refused(head: bytes) -> None:
     with pytest.raises(ImageError, match="bare"):
         decode_image(head, "bare")
 
 
-def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"absent\.png: cannot be read"):
         read_image(tmp_path / "absent.png")
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (300, 200, 3), (20, 30), (64, 48, 3), (20, 400, 3)])
-def test_any_image_becomes_the_networks_input(shape):
+def test_any_image_becomes_the_networks_input(shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     made = to_network_input(image, 64, 48)
     assert made.shape == (64, 48, 3)
@@ -84,6 +92,6 @@ def test_any_image_becomes_the_networks_input(shape):
     assert made.flags.c_contiguous
 
 
-def test_shrinking_averages_instead_of_picking_pixels():
+def test_shrinking_averages_instead_of_picking_pixels() -> None:
     checks = np.indices((128, 128)).sum(0).astype(np.uint8) % 2 * 255
     assert np.ptp(to_network_input(checks, 32, 32)) <= 1

@@ -1,6 +1,7 @@
 """Drawn parts to train on: speckled gray plates, the bad ones with a bright blob."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,9 +36,9 @@ def draw_parts(root: Path, good: int, bad: int, seed: int = 0) -> Path:
     return root
 
 
-def order(data: Path, out: Path, regime: Regime | None, **changes) -> Order:
+def order(data: Path, out: Path, regime: Regime | None, **changes: Any) -> Order:
     """A fit of a minute's fraction: small images, random backbone, every image its own part."""
-    options = {
+    options: dict[str, Any] = {
         "name": "plates",
         "version": "1",
         "weights": "none",
@@ -57,17 +58,17 @@ def quiet_fit(wanted: Order) -> Fitted:
 
 
 @pytest.fixture(scope="session")
-def plates(tmp_path_factory) -> Path:
+def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_parts(tmp_path_factory.mktemp("plates") / "data", good=40, bad=20)
 
 
 @pytest.fixture(scope="session")
-def weak(plates, tmp_path_factory) -> Fitted:
+def weak(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     return quiet_fit(order(plates, tmp_path_factory.mktemp("weak"), Regime.WEAK))
 
 
 @pytest.fixture(scope="session")
-def gap_cam(plates, tmp_path_factory) -> Fitted:
+def gap_cam(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     out = tmp_path_factory.mktemp("gap-cam")
     return quiet_fit(order(plates, out, Regime.WEAK, head=Head.GAP_CAM))
 

@@ -3,22 +3,26 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from ssn_trainer import cli
+from ssn_trainer.fit.job import Fitted
 
 from .conftest import draw_parts
 
+Run = Callable[..., tuple[int, str, str]]
 METRICS = {"i_auroc", "ap_det", "p_auroc", "aupro", "ap_loc"}
 KEYS = METRICS | {"threshold", "seconds", "bundle"}
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `ssn-trainer` with arguments: exit code, standard output, standard error."""
 
-    def call(*arguments) -> tuple[int, str, str]:
+    def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ssn-trainer", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
@@ -29,7 +33,9 @@ def run(monkeypatch, capsys):
     return call
 
 
-def test_fit_prints_one_json_object_as_its_last_line(run, plates, tmp_path):
+def test_fit_prints_one_json_object_as_its_last_line(
+    run: Run, plates: Path, tmp_path: Path
+) -> None:
     code, out, err = run(
         "fit", plates, "--out", tmp_path, "--weights", "none", "--image-size", "64x64",
         "--epochs", 1, "--group-by", ".*", "--json", "--name", "plates", "--device", "cpu",
@@ -42,7 +48,9 @@ def test_fit_prints_one_json_object_as_its_last_line(run, plates, tmp_path):
     assert "regime: weak" in err
 
 
-def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(run, weak, plates):
+def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(
+    run: Run, weak: Fitted, plates: Path
+) -> None:
     code, out, _ = run("eval", weak.packed.path, plates, "--json")
     answer = json.loads(out.splitlines()[-1])
     assert code == 0
@@ -54,7 +62,9 @@ def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(run, weak, plat
         assert answer[key] == pytest.approx(weak.packed.metrics[key], abs=1e-4)
 
 
-def test_eval_judges_everything_in_a_folder_it_has_never_seen(run, weak, tmp_path):
+def test_eval_judges_everything_in_a_folder_it_has_never_seen(
+    run: Run, weak: Fitted, tmp_path: Path
+) -> None:
     fresh = draw_parts(tmp_path / "fresh", good=6, bad=6, seed=9)
     for mask in fresh.rglob("*_mask.png"):
         mask.unlink()
@@ -66,13 +76,13 @@ def test_eval_judges_everything_in_a_folder_it_has_never_seen(run, weak, tmp_pat
     assert answer["i_auroc"] > 0.9
 
 
-def test_inspect_prints_the_manifest(run, weak):
+def test_inspect_prints_the_manifest(run: Run, weak: Fitted) -> None:
     code, out, _ = run("inspect", weak.packed.path)
     assert code == 0
     assert json.loads(out)["name"] == "plates"
 
 
-def test_version_and_help_need_no_torch():
+def test_version_and_help_need_no_torch() -> None:
     script = "import sys; from ssn_trainer import cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
@@ -92,8 +102,8 @@ def test_version_and_help_need_no_torch():
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(
-    run, plates, tmp_path, arguments, code, says
-):
+    run: Run, plates: Path, tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
     common = ["--out", tmp_path, "--weights", "none", "--image-size", "64", "--group-by", ".*"]
     got, out, err = run("fit", plates, *common, *arguments)
     assert got == code
@@ -103,21 +113,23 @@ def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(
     assert not list(tmp_path.glob("*.ssn"))
 
 
-def test_an_empty_folder_is_exit_code_2(run, tmp_path):
+def test_an_empty_folder_is_exit_code_2(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     code, _, err = run("fit", tmp_path / "data", "--out", tmp_path / "out", "--weights", "none")
     assert code == 2
     assert str(tmp_path / "data") in err
 
 
-def test_an_out_that_is_a_file_is_exit_code_2(run, plates, tmp_path):
+def test_an_out_that_is_a_file_is_exit_code_2(run: Run, plates: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("occupied")
     code, _, err = run("fit", plates, "--out", tmp_path / "out", "--weights", "none")
     assert code == 2
     assert "--out" in err
 
 
-def test_a_damaged_bundle_is_exit_code_1(run, weak, plates, tmp_path):
+def test_a_damaged_bundle_is_exit_code_1(
+    run: Run, weak: Fitted, plates: Path, tmp_path: Path
+) -> None:
     data = bytearray(weak.packed.path.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "flipped.ssn").write_bytes(data)
@@ -131,7 +143,9 @@ def test_a_damaged_bundle_is_exit_code_1(run, weak, plates, tmp_path):
         assert "Traceback" not in err
 
 
-def test_eval_on_nothing_but_training_images_is_exit_code_2(run, weak, tmp_path):
+def test_eval_on_nothing_but_training_images_is_exit_code_2(
+    run: Run, weak: Fitted, tmp_path: Path
+) -> None:
     (tmp_path / "data" / "good").mkdir(parents=True)
     for sample in weak.data.split.train[:40]:
         if sample.label == "good":

@@ -1,37 +1,47 @@
 """A split keeps every part of the line on one side, and every label on all."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_trainer.data.samples import DataSet, Sample
-from ssn_trainer.data.split import split
+from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import DataError
 
 PARTS = ("train", "tune", "test")
 
 
-def sample(number, group, kind=None, part=None):
+def sample(
+    number: int, group: str, kind: str | None = None, part: Literal["train", "test"] | None = None
+) -> Sample:
     folder = f"{part}/{kind or 'good'}" if part else kind or "good"
     name = f"{folder}/{number:04}.png"
-    label = "good" if kind is None else "bad"
+    label: Literal["good", "bad"] = "good" if kind is None else "bad"
     return Sample(Path(name), name, label, kind, None, group, part, f"{number:064x}")
 
 
-def data_set(samples, grouped_by="the list groups.csv"):
-    layout = "mvtec" if any(s.part for s in samples) else "folder"
+def data_set(samples: Sequence[Sample], grouped_by: str = "the list groups.csv") -> DataSet:
+    layout: Literal["folder", "mvtec"] = "mvtec" if any(s.part for s in samples) else "folder"
     return DataSet(Path("parts"), layout, grouped_by, tuple(samples))
 
 
-def named_parts(cut):
+def named_parts(cut: Split) -> dict[str, list[str]]:
     return {p: [s.name for s in getattr(cut, p)] for p in PARTS}
 
 
 @st.composite
-def labelled_groups(draw, part=None, kinds=(None, "crack", "stain"), least=3):
+def labelled_groups(
+    draw: st.DrawFn,
+    part: Literal["train", "test"] | None = None,
+    kinds: Sequence[str | None] = (None, "crack", "stain"),
+    least: int = 3,
+) -> list[Sample]:
     """Samples with at least `least` groups of each label, some groups of several kinds."""
     contents = draw(
         st.lists(st.lists(st.sampled_from(kinds), min_size=1, max_size=7), min_size=1, max_size=30)
@@ -45,7 +55,9 @@ def labelled_groups(draw, part=None, kinds=(None, "crack", "stain"), least=3):
 
 @settings(deadline=None)
 @given(labelled_groups(), st.integers(0, 5))
-def test_no_group_is_cut_no_image_is_lost_and_every_label_is_in_every_part(samples, seed):
+def test_no_group_is_cut_no_image_is_lost_and_every_label_is_in_every_part(
+    samples: list[Sample], seed: int
+) -> None:
     cut = split(data_set(samples), seed)
     parts = [getattr(cut, p) for p in PARTS]
     groups = [{s.group for s in part} for part in parts]
@@ -56,7 +68,9 @@ def test_no_group_is_cut_no_image_is_lost_and_every_label_is_in_every_part(sampl
 
 @settings(deadline=None)
 @given(labelled_groups(part="train", least=2), st.integers(0, 5))
-def test_where_the_layout_marks_a_test_part_only_train_and_tune_are_cut(samples, seed):
+def test_where_the_layout_marks_a_test_part_only_train_and_tune_are_cut(
+    samples: list[Sample], seed: int
+) -> None:
     cut = split(data_set(samples), seed)
     assert not cut.test
     assert not {s.group for s in cut.train} & {s.group for s in cut.tune}
@@ -65,7 +79,9 @@ def test_where_the_layout_marks_a_test_part_only_train_and_tune_are_cut(samples,
 
 @settings(deadline=None)
 @given(labelled_groups(), st.integers(0, 5), st.randoms())
-def test_the_same_samples_and_seed_give_the_same_split_in_any_order(samples, seed, shuffler):
+def test_the_same_samples_and_seed_give_the_same_split_in_any_order(
+    samples: list[Sample], seed: int, shuffler: Random
+) -> None:
     shuffled = list(samples)
     shuffler.shuffle(shuffled)
     assert named_parts(split(data_set(samples), seed)) == named_parts(
@@ -75,7 +91,7 @@ def test_the_same_samples_and_seed_give_the_same_split_in_any_order(samples, see
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_shares_and_kinds_come_out_near_60_20_20(seed):
+def test_shares_and_kinds_come_out_near_60_20_20(seed: int) -> None:
     kinds = [*[None] * 60, *["crack"] * 15, *["stain"] * 10]
     samples = [sample(6 * i + j, f"g{i}", kind) for i, kind in enumerate(kinds) for j in range(6)]
     cut = split(data_set(samples), seed)
@@ -85,24 +101,24 @@ def test_shares_and_kinds_come_out_near_60_20_20(seed):
         assert all(abs(n - w) <= 6 for n, w in zip(of_kind, wanted, strict=True))
 
 
-def test_seeds_draw_different_splits():
+def test_seeds_draw_different_splits() -> None:
     samples = [sample(i, f"g{i}", None if i % 3 else "crack") for i in range(90)]
     drawn = {tuple(s.name for s in split(data_set(samples), seed).test) for seed in range(5)}
     assert len(drawn) == 5
 
 
-def test_good_images_alone_are_cut_too():
+def test_good_images_alone_are_cut_too() -> None:
     cut = split(data_set([sample(i, f"g{i}") for i in range(50)]), 0)
     assert [len(getattr(cut, p)) for p in PARTS] == [30, 10, 10]
 
 
-def test_of_a_marked_train_part_a_quarter_tunes():
+def test_of_a_marked_train_part_a_quarter_tunes() -> None:
     train = [sample(i, f"g{i}", None, "train") for i in range(40)]
     cut = split(data_set(train), 0)
     assert [len(getattr(cut, p)) for p in PARTS] == [30, 10, 0]
 
 
-def test_a_large_mixed_group_does_not_stop_every_part_from_having_each_label():
+def test_a_large_mixed_group_does_not_stop_every_part_from_having_each_label() -> None:
     big = [sample(i, "big", kind) for i, kind in enumerate([None, "crack"] * 40)]
     rest = [sample(100 + i, f"g{i}", kind) for i, kind in enumerate([None, "crack"] * 2)]
     for seed in range(10):
@@ -111,7 +127,7 @@ def test_a_large_mixed_group_does_not_stop_every_part_from_having_each_label():
 
 
 @pytest.mark.parametrize("label", ["good", "bad"])
-def test_a_label_on_too_few_parts_is_refused_with_the_remedy(label):
+def test_a_label_on_too_few_parts_is_refused_with_the_remedy(label: str) -> None:
     many, few = (None, "crack") if label == "bad" else ("crack", None)
     samples = [sample(i, f"g{i}", many) for i in range(20)]
     samples += [sample(100 + i, f"few{i % 2}", few) for i in range(10)]
@@ -119,13 +135,13 @@ def test_a_label_on_too_few_parts_is_refused_with_the_remedy(label):
         split(data_set(samples), 0)
 
 
-def test_a_set_without_a_good_image_is_refused():
+def test_a_set_without_a_good_image_is_refused() -> None:
     bad = [sample(i, f"g{i}", "crack") for i in range(5)]
     with pytest.raises(DataError, match="no image of a good part is left"):
         split(data_set(bad), 0)
 
 
-def test_near_duplicates_that_swallow_a_third_are_refused_with_the_remedy():
+def test_near_duplicates_that_swallow_a_third_are_refused_with_the_remedy() -> None:
     samples = [sample(i, "lump" if i < 15 else f"g{i}") for i in range(40)]
     with pytest.raises(DataError, match=r"15 of 40 images look like lump.*--group-by"):
         split(data_set(samples, "near-duplicates (similarity 0.60 or more)"), 0)
