@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,14 +22,15 @@ from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack import bundle as packing
-from ssn_trainer.pack.bundle import Labelled, Title, pack, used_digests
+from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack, used_digests
+from ssn_trainer.pack.export import export_onnx
 
 HEIGHT, WIDTH = 48, 64
 TITLE = Title("drawn", "1", Regime.WEAK, "resnet18")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
     """Noise images, gray and coloured, of other sizes than the network's."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for kind in ("good", "bad"):
@@ -51,6 +54,8 @@ def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
     whole = Network(extractor, made, HEIGHT, WIDTH)
     for module in whole.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 1.5)
     whole.set_statistics(torch.rand(extractor.channels), torch.rand(extractor.channels) + 0.5)
@@ -58,12 +63,14 @@ def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
 
 
 @pytest.fixture(scope="module")
-def packed(data, tmp_path_factory):
+def packed(data: Labelled, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     return pack(network(), TITLE, data, tmp_path_factory.mktemp("out"))
 
 
 @pytest.mark.parametrize(("head", "upscale"), [("supersimplenet", 2), ("gap-cam", 1)])
-def test_the_agent_computes_what_the_trainer_computed(data, tmp_path, head, upscale):
+def test_the_agent_computes_what_the_trainer_computed(
+    data: Labelled, tmp_path: Path, head: str, upscale: int
+) -> None:
     whole = network(head, upscale=upscale)
     scorer = Scorer(Bundle.open(pack(whole, TITLE, data, tmp_path).path))
     inputs = np.random.default_rng(1).integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
@@ -74,7 +81,7 @@ def test_the_agent_computes_what_the_trainer_computed(data, tmp_path, head, upsc
     np.testing.assert_allclose(maps, expected_maps.numpy(), atol=1e-3)
 
 
-def test_a_batch_gives_what_its_images_give_one_by_one(packed):
+def test_a_batch_gives_what_its_images_give_one_by_one(packed: Packed) -> None:
     scorer = Scorer(Bundle.open(packed.path))
     inputs = np.random.default_rng(2).integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
     scores, maps = scorer.score_inputs(inputs)
@@ -84,40 +91,43 @@ def test_a_batch_gives_what_its_images_give_one_by_one(packed):
         np.testing.assert_allclose(anomaly_map[0], maps[index], atol=1e-4)
 
 
-def test_vectors_are_raw_tune_images_of_both_labels(packed, data):
+def test_vectors_are_raw_tune_images_of_both_labels(packed: Packed, data: Labelled) -> None:
     bundle = Bundle.open(packed.path)
     assert len(bundle.manifest.vectors) == 4
-    tune = {s.label: [] for s in data.split.tune}
+    tune: dict[str, list[bytes]] = {s.label: [] for s in data.split.tune}
     for sample in data.split.tune:
         tune[sample.label].append(read_image(sample.path).tobytes())
     found = []
     for vector in bundle.manifest.vectors:
         pixels = cv2.imdecode(np.frombuffer(bundle.read(vector.image), np.uint8), -1)
+        assert pixels is not None
         if pixels.ndim == 3:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         found += [label for label, images in tune.items() if pixels.tobytes() in images]
     assert set(found) == {"good", "bad"}
 
 
-def test_the_threshold_of_the_manifest_is_half_when_published(packed):
+def test_the_threshold_of_the_manifest_is_half_when_published(packed: Packed) -> None:
     scorer = Scorer(Bundle.open(packed.path))
     assert scorer.precision.score.threshold == packed.threshold
 
 
-def test_half_size_weights_still_prove_themselves(packed, data, tmp_path):
+def test_half_size_weights_still_prove_themselves(
+    packed: Packed, data: Labelled, tmp_path: Path
+) -> None:
     half = pack(network(), TITLE, data, tmp_path, half_weights=True)
     Scorer(Bundle.open(half.path)).check_vectors()
     sizes = [len(Bundle.open(p.path).read("model.onnx")) for p in (half, packed)]
     assert sizes[0] < 0.55 * sizes[1]
 
 
-def test_the_bundle_knows_what_it_was_trained_and_tuned_on(packed, data):
+def test_the_bundle_knows_what_it_was_trained_and_tuned_on(packed: Packed, data: Labelled) -> None:
     expected = {s.digest for part in (data.split.train, data.split.tune) for s in part}
     assert used_digests(Bundle.open(packed.path)) == expected
     assert not expected & {s.digest for s in data.split.test}
 
 
-def test_the_reference_describes_the_good_training_images(packed, data):
+def test_the_reference_describes_the_good_training_images(packed: Packed, data: Labelled) -> None:
     reference = json.loads(Bundle.open(packed.path).read("reference.json"))
     assert reference["images"] == sum(s.label == "good" for s in data.split.train)
     for what in ("brightness", "contrast", "sharpness", "score"):
@@ -125,21 +135,26 @@ def test_the_reference_describes_the_good_training_images(packed, data):
         assert quantiles == sorted(quantiles)
 
 
-def test_a_graph_that_differs_from_its_network_is_not_packed(data, tmp_path, monkeypatch):
+def test_a_graph_that_differs_from_its_network_is_not_packed(
+    data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = network()
+    assert isinstance(other.head, SuperSimpleNetHead)
     with torch.no_grad():
         other.head.decision.bias.add_(0.01)
-    graph = packing.export_onnx(other)
+    graph = export_onnx(other)
     monkeypatch.setattr(packing, "export_onnx", lambda _: graph)
     with pytest.raises(PackError, match="exported graph's score differs"):
         pack(network(), TITLE, data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_that_does_not_reproduce_its_vectors_never_appears(data, tmp_path, monkeypatch):
-    honest = packing._add_vectors
+def test_a_bundle_that_does_not_reproduce_its_vectors_never_appears(
+    data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest: Any = packing._add_vectors
 
-    def lying(*arguments):
+    def lying(*arguments: Any) -> tuple[list[dict[str, Any]], dict[str, float]]:
         entries, tolerance = honest(*arguments)
         entries[0]["score"] = entries[0]["score"] + 1
         return entries, tolerance
@@ -150,7 +165,9 @@ def test_a_bundle_that_does_not_reproduce_its_vectors_never_appears(data, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_metrics_are_left_to_eval_where_the_layout_marks_the_test_part(data, tmp_path):
+def test_metrics_are_left_to_eval_where_the_layout_marks_the_test_part(
+    data: Labelled, tmp_path: Path
+) -> None:
     samples = tuple(
         dataclasses.replace(s, part="test" if s in data.split.test else "train")
         for s in data.dataset.samples

@@ -1,29 +1,31 @@
 """Images of one part are told by a list, by the name, or by the picture itself."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ssn_trainer.data.samples import load
 from ssn_trainer.errors import DataError
 
 
-def write(path, image):
+def write(path: Path, image: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image)
 
 
-def grain(seed):
+def grain(seed: int) -> NDArray[np.float64]:
     """The surface of one part, [200, 200] around 0."""
     rng = np.random.default_rng(seed)
-    fine = gaussian_filter(rng.normal(size=(200, 200)), 4)
-    return fine / fine.std()
+    fine: NDArray[np.float64] = gaussian_filter(rng.normal(size=(200, 200)), 4)
+    return fine / float(fine.std())
 
 
-def photograph(surface, rng):
+def photograph(surface: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
     """One photograph of a surface: its own crop, light, contrast and noise."""
     top, left = rng.integers(0, 9, 2)
     part = surface[top : top + 190, left : left + 190]
@@ -32,15 +34,15 @@ def photograph(surface, rng):
     return np.clip(image + rng.normal(0, 3, part.shape), 0, 255).astype(np.uint8)
 
 
-def groups_of(data, group_by=None):
-    held = defaultdict(set)
+def groups_of(data: Path, group_by: str | None = None) -> list[set[str]]:
+    held = defaultdict[str, set[str]](set)
     for sample in load(data, group_by).samples:
         held[sample.group].add(sample.name)
     return sorted(held.values(), key=min)
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path: Path) -> Path:
     """Six unlike images named after three parts."""
     for part in "abc":
         for view in (1, 2):
@@ -53,86 +55,88 @@ PAIRS = [{f"good/{p}_1.png", f"good/{p}_2.png"} for p in "abc"]
 SINGLES = [{name} for pair in PAIRS for name in sorted(pair)]
 
 
-def listing(path, rows):
+def listing(path: Path, rows: list[str]) -> str:
     path.write_text("\n".join(["image,group", *rows]) + "\n")
     return str(path)
 
 
-def all_rows():
+def all_rows() -> list[str]:
     return [f"good/{p}_{v}.png,{p}" for p in "abc" for v in (1, 2)]
 
 
-def test_a_list_names_the_groups(small, tmp_path):
+def test_a_list_names_the_groups(small: Path, tmp_path: Path) -> None:
     data = load(small, listing(tmp_path / "mine.csv", all_rows()))
     assert "mine.csv" in data.grouped_by
     assert groups_of(small, str(tmp_path / "mine.csv")) == PAIRS
 
 
-def test_the_list_in_the_folder_is_taken_unasked(small):
+def test_the_list_in_the_folder_is_taken_unasked(small: Path) -> None:
     listing(small / "groups.csv", all_rows())
     assert "groups.csv" in load(small).grouped_by
     assert groups_of(small) == PAIRS
 
 
-def test_the_first_group_of_an_expression_names_the_group(small):
+def test_the_first_group_of_an_expression_names_the_group(small: Path) -> None:
     assert groups_of(small, r"good/(\w)_") == PAIRS
 
 
-def test_without_a_group_the_whole_match_names_it(small):
+def test_without_a_group_the_whole_match_names_it(small: Path) -> None:
     assert groups_of(small, r"/._") == PAIRS
     assert groups_of(small, ".*") == SINGLES
 
 
-def refused(data, group_by, *words):
+def refused(data: Path, group_by: str | None, *words: str) -> None:
     with pytest.raises(DataError) as caught:
         load(data, group_by)
     for word in words:
         assert word in str(caught.value)
 
 
-def test_images_that_do_not_match_are_named(small):
+def test_images_that_do_not_match_are_named(small: Path) -> None:
     refused(small, r"good/([ab])_", "2 of 6", "good/c_1.png")
 
 
-def test_a_broken_expression_is_told_from_a_list(small):
+def test_a_broken_expression_is_told_from_a_list(small: Path) -> None:
     refused(small, "good/(", "neither a CSV file nor a regular expression")
 
 
-def test_an_unlisted_image_is_named(small, tmp_path):
+def test_an_unlisted_image_is_named(small: Path, tmp_path: Path) -> None:
     refused(small, listing(tmp_path / "g.csv", all_rows()[1:]), "not listed", "good/a_1.png")
 
 
-def test_a_listed_image_that_is_not_there_is_named(small, tmp_path):
+def test_a_listed_image_that_is_not_there_is_named(small: Path, tmp_path: Path) -> None:
     rows = [*all_rows(), "good/z_1.png,z"]
     refused(small, listing(tmp_path / "g.csv", rows), "not there", "good/z_1.png")
 
 
-def test_an_image_in_two_groups_is_named(small, tmp_path):
+def test_an_image_in_two_groups_is_named(small: Path, tmp_path: Path) -> None:
     rows = [*all_rows(), "good/a_1.png,b"]
     refused(small, listing(tmp_path / "g.csv", rows), "two groups", "good/a_1.png")
 
 
-def test_a_line_without_a_group_is_refused(small, tmp_path):
+def test_a_line_without_a_group_is_refused(small: Path, tmp_path: Path) -> None:
     refused(small, listing(tmp_path / "g.csv", [*all_rows(), "good/a_1.png"]), "without")
 
 
 @pytest.mark.parametrize("content", [b"", b"name;part\na;b\n", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_such_list_says_what_is_wanted(small, tmp_path, content):
+def test_a_file_that_is_no_such_list_says_what_is_wanted(
+    small: Path, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "g.csv").write_bytes(content)
     refused(small, str(tmp_path / "g.csv"), "g.csv", "image,group")
 
 
-def test_a_list_that_is_not_there_is_named(small, tmp_path):
+def test_a_list_that_is_not_there_is_named(small: Path, tmp_path: Path) -> None:
     refused(small, str(tmp_path / "absent.csv"), "absent.csv", "cannot be read")
 
 
 @pytest.mark.parametrize("group_by", [".*", "near-duplicates"])
-def test_identical_files_share_a_group_whatever_the_list_says(small, group_by):
+def test_identical_files_share_a_group_whatever_the_list_says(small: Path, group_by: str) -> None:
     (small / "good" / "d_1.png").write_bytes((small / "good" / "a_1.png").read_bytes())
     assert {"good/a_1.png", "good/d_1.png"} in groups_of(small, group_by)
 
 
-def test_photographs_of_one_part_are_found_despite_crop_light_and_noise(tmp_path):
+def test_photographs_of_one_part_are_found_despite_crop_light_and_noise(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     wanted = []
     for part in range(20):
@@ -146,7 +150,7 @@ def test_photographs_of_one_part_are_found_despite_crop_light_and_noise(tmp_path
     assert groups_of(tmp_path) == sorted(wanted, key=min)
 
 
-def test_different_parts_in_one_pose_stay_apart(tmp_path):
+def test_different_parts_in_one_pose_stay_apart(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     ring = np.hypot(*np.mgrid[-100:100, -100:100])
     for part in range(30):
@@ -156,7 +160,7 @@ def test_different_parts_in_one_pose_stay_apart(tmp_path):
     assert all(len(group) == 1 for group in groups_of(tmp_path))
 
 
-def test_like_parts_at_random_angles_are_not_lumped_together(tmp_path):
+def test_like_parts_at_random_angles_are_not_lumped_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     for part in range(120):
         image = np.full((200, 200), 200, np.uint8)
@@ -172,7 +176,7 @@ def test_like_parts_at_random_angles_are_not_lumped_together(tmp_path):
     assert len(sizes) >= 60
 
 
-def test_blank_images_are_not_taken_for_one_part(tmp_path):
+def test_blank_images_are_not_taken_for_one_part(tmp_path: Path) -> None:
     for i in range(8):
         write(tmp_path / "good" / f"{i}.png", np.full((40, 40), 100 + i, np.uint8))
     assert all(len(group) == 1 for group in groups_of(tmp_path))

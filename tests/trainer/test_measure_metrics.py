@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -12,7 +13,7 @@ from ssn_trainer.errors import TrainingError
 from ssn_trainer.measure.metrics import image_metrics, pixel_metrics
 
 
-def slow_aupro(masks, maps, limit=0.3):
+def slow_aupro(masks: NDArray[np.bool_], maps: NDArray[np.float32], limit: float = 0.3) -> float:
     """Area under the per-region overlap by its definition: one threshold after the other."""
     regions = []
     for mask in masks:
@@ -47,7 +48,9 @@ maps_of = st.one_of(
 
 @settings(deadline=None)
 @given(masks_of, maps_of)
-def test_pixel_figures_equal_scikit_learn_and_the_slow_definition(masks, maps):
+def test_pixel_figures_equal_scikit_learn_and_the_slow_definition(
+    masks: NDArray[np.bool_], maps: NDArray[np.float32]
+) -> None:
     masks[0, 0, 0], masks[0, -1, -1] = True, False
     found = pixel_metrics(masks, maps)
     assert found["p_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
@@ -56,20 +59,21 @@ def test_pixel_figures_equal_scikit_learn_and_the_slow_definition(masks, maps):
     assert found["aupro"] == pytest.approx(slow_aupro(masks, maps), abs=1e-9)
 
 
-def test_every_region_counts_the_same_whatever_its_size():
+def test_every_region_counts_the_same_whatever_its_size() -> None:
     masks = np.zeros((1, 40, 40), bool)
     masks[0, 2:4, 2:4] = True
     masks[0, 10:30, 10:30] = True
     maps = np.zeros((1, 40, 40), np.float32)
     maps[0, 2:4, 2:4] = 1
     small_found = pixel_metrics(masks, maps)["aupro"]
+    assert small_found is not None
     maps = np.zeros((1, 40, 40), np.float32)
     maps[0, 10:30, 10:30] = 1
     assert pixel_metrics(masks, maps)["aupro"] == pytest.approx(small_found, abs=1e-9)
     assert small_found > 0.5
 
 
-def test_pixels_that_touch_at_a_corner_are_one_region():
+def test_pixels_that_touch_at_a_corner_are_one_region() -> None:
     masks = np.zeros((1, 20, 20), bool)
     masks[0, 5, 5] = masks[0, 6, 6] = masks[0, 15, 15] = True
     maps = np.zeros((1, 20, 20), np.float32)
@@ -78,14 +82,14 @@ def test_pixels_that_touch_at_a_corner_are_one_region():
     assert pixel_metrics(masks, maps)["aupro"] == pytest.approx(0.5 + 0.5 * 0.3 / 2, abs=1e-9)
 
 
-def test_perfect_maps_score_one():
+def test_perfect_maps_score_one() -> None:
     masks = np.random.default_rng(0).random((2, 30, 30)) > 0.9
     found = pixel_metrics(masks, masks.astype(np.float32))
     assert found == {k: pytest.approx(1.0) for k in ("p_auroc", "aupro", "ap_loc")}
 
 
 @pytest.mark.parametrize("value", [True, False])
-def test_without_both_kinds_of_pixel_there_is_no_figure(value):
+def test_without_both_kinds_of_pixel_there_is_no_figure(value: bool) -> None:
     masks = np.full((2, 8, 8), value)
     maps = np.zeros((2, 8, 8), np.float32)
     assert pixel_metrics(masks, maps) == {"p_auroc": None, "aupro": None, "ap_loc": None}
@@ -93,7 +97,7 @@ def test_without_both_kinds_of_pixel_there_is_no_figure(value):
 
 @settings(deadline=None)
 @given(st.data(), st.integers(2, 60))
-def test_image_figures_equal_scikit_learn(data, n):
+def test_image_figures_equal_scikit_learn(data: st.DataObject, n: int) -> None:
     labels = np.array([True, False, *data.draw(st.lists(st.booleans(), min_size=n, max_size=n))])
     scores = np.array(data.draw(st.lists(any_values, min_size=n + 2, max_size=n + 2)))
     found = image_metrics(labels, scores)
@@ -102,12 +106,12 @@ def test_image_figures_equal_scikit_learn(data, n):
 
 
 @pytest.mark.parametrize("value", [True, False])
-def test_of_one_class_alone_there_is_no_image_figure(value):
+def test_of_one_class_alone_there_is_no_image_figure(value: bool) -> None:
     found = image_metrics(np.full(5, value), np.arange(5.0))
     assert found == {"i_auroc": None, "ap_det": None}
 
 
-def test_values_that_are_no_numbers_are_an_error_not_a_figure():
+def test_values_that_are_no_numbers_are_an_error_not_a_figure() -> None:
     bad = np.array([0.1, np.nan], np.float32)
     with pytest.raises(TrainingError, match="no numbers"):
         image_metrics(np.array([True, False]), bad)

@@ -1,31 +1,36 @@
 """The parts of the network have the papers' shapes, and gradients flow only where they should."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.errors import WeightsError
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import make_recipe
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
+from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead, Variant
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 
 
 @pytest.fixture(scope="module")
-def backbone():
+def backbone() -> nn.Module:
     return build_backbone("resnet18", "none", 0)
 
 
-def ssn_head(variant="jims"):
+def ssn_head(variant: Variant = "jims") -> SuperSimpleNetHead:
     torch.manual_seed(0)
     return SuperSimpleNetHead(24, 16, 8, variant, 0.01)
 
 
 @pytest.mark.parametrize("upscale", [1, 2])
-def test_both_layers_meet_on_one_grid_that_is_a_multiple_of_layer_2s(backbone, upscale):
+def test_both_layers_meet_on_one_grid_that_is_a_multiple_of_layer_2s(
+    backbone: nn.Module, upscale: int
+) -> None:
     extractor = Extractor(backbone, upscale)
     image = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
     layer2, layer3 = extractor.layers(image)
@@ -34,7 +39,7 @@ def test_both_layers_meet_on_one_grid_that_is_a_multiple_of_layer_2s(backbone, u
     assert extractor(image).shape == (2, 384, 8 * upscale, 12 * upscale)
 
 
-def test_sizes_that_the_strides_do_not_divide_are_taken(backbone):
+def test_sizes_that_the_strides_do_not_divide_are_taken(backbone: nn.Module) -> None:
     image = torch.zeros(1, 70, 50, 3, dtype=torch.uint8)
     network = Network(Extractor(backbone, 1), SuperSimpleNetHead(384, 8, 4, "jims", 0.01), 70, 50)
     score, anomaly_map = network.eval()(image)
@@ -42,27 +47,29 @@ def test_sizes_that_the_strides_do_not_divide_are_taken(backbone):
     assert anomaly_map.shape == (1, 70, 50)
 
 
-def test_the_extractor_stays_frozen_when_its_network_is_set_to_train(backbone):
+def test_the_extractor_stays_frozen_when_its_network_is_set_to_train(backbone: nn.Module) -> None:
     extractor = Extractor(backbone, 1).train()
     assert not any(module.training for module in extractor.backbone.modules())
     assert not any(p.requires_grad for p in extractor.parameters())
 
 
-def test_a_flat_map_stays_flat_up_to_the_border(backbone):
+def test_a_flat_map_stays_flat_up_to_the_border(backbone: nn.Module) -> None:
     network = Network(Extractor(backbone, 1), ssn_head(), 64, 96)
     enlarged = network.enlarge(torch.full((1, 1, 8, 12), 3.0))
     assert enlarged.shape == (1, 64, 96)
     assert torch.allclose(enlarged, torch.full_like(enlarged, 3.0), atol=1e-5)
 
 
-def test_the_score_of_gap_cam_is_the_mean_of_its_map():
+def test_the_score_of_gap_cam_is_the_mean_of_its_map() -> None:
     head = GapCamHead(24, 8).eval()
     score, activation = head(torch.randn(3, 24, 8, 8))
     assert torch.allclose(score, activation.mean(dim=(1, 2, 3)))
 
 
 @pytest.mark.parametrize(("variant", "adapted_matters"), [("icpr", True), ("jims", False)])
-def test_the_variant_decides_which_features_the_classification_head_sees(variant, adapted_matters):
+def test_the_variant_decides_which_features_the_classification_head_sees(
+    variant: Variant, adapted_matters: bool
+) -> None:
     head = ssn_head(variant).eval()
     features, adapted, other = torch.randn(3, 2, 24, 8, 8)
     anomaly_map = torch.zeros(2, 1, 8, 8)
@@ -73,7 +80,9 @@ def test_the_variant_decides_which_features_the_classification_head_sees(variant
 
 
 @pytest.mark.parametrize("supervised", [False, True])
-def test_the_score_shapes_the_map_in_supervised_training_only(supervised, generator, monkeypatch):
+def test_the_score_shapes_the_map_in_supervised_training_only(
+    supervised: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = ssn_head()
     regime = Regime.WEAK if supervised else Regime.UNSUPERVISED
     recipe = make_recipe("default", Head.SUPERSIMPLENET, regime, None, None)
@@ -88,15 +97,21 @@ def test_the_score_shapes_the_map_in_supervised_training_only(supervised, genera
     )
     features = torch.randn(8, 24, 8, 8)
     bad = torch.arange(8) % 2 == 0
-    batch_loss(head, features, bad, recipe, generator, supervised=supervised).backward()
-    reaches = bool(head.segmentation[0].weight.grad.abs().sum() > 0)
+    loss = batch_loss(head, features, bad, recipe, generator, supervised=supervised)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    first = head.segmentation[0]
+    assert isinstance(first, nn.Conv2d)
+    assert first.weight.grad is not None
+    reaches = bool(first.weight.grad.abs().sum() > 0)
     assert reaches is supervised
 
 
-def test_cells_of_bad_images_enter_the_map_losses_only_under_noise(generator, monkeypatch):
-    seen = []
+def test_cells_of_bad_images_enter_the_map_losses_only_under_noise(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
 
-    def spy(values, target, known):
+    def spy(values: Tensor, target: Tensor, known: Tensor) -> Tensor:
         seen.append((target, known))
         return values.sum() * 0
 
@@ -113,14 +128,16 @@ def test_cells_of_bad_images_enter_the_map_losses_only_under_noise(generator, mo
     assert known[~twice].all()
 
 
-def test_a_weights_file_is_taken_as_given(backbone, tmp_path):
+def test_a_weights_file_is_taken_as_given(backbone: nn.Module, tmp_path: Path) -> None:
     save_file(backbone.state_dict(), tmp_path / "w.safetensors")
     again = build_backbone("resnet18", str(tmp_path / "w.safetensors"), 5)
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
 
 
-def test_weights_that_do_not_fit_are_an_error_that_names_them(backbone, tmp_path):
+def test_weights_that_do_not_fit_are_an_error_that_names_them(
+    backbone: nn.Module, tmp_path: Path
+) -> None:
     part = dict(list(backbone.state_dict().items())[:5])
     save_file(part, tmp_path / "part.safetensors")
     (tmp_path / "noise.safetensors").write_bytes(b"no tensors here")
@@ -129,6 +146,6 @@ def test_weights_that_do_not_fit_are_an_error_that_names_them(backbone, tmp_path
             build_backbone("resnet18", str(tmp_path / name), 0)
 
 
-def test_a_backbone_that_timm_does_not_know_is_an_error_that_names_it():
+def test_a_backbone_that_timm_does_not_know_is_an_error_that_names_it() -> None:
     with pytest.raises(WeightsError, match="resnet81"):
         build_backbone("resnet81", "none", 0)
