@@ -18,7 +18,7 @@ from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import split
 from ssn_trainer.errors import PackError
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
+from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack import bundle as packing
@@ -48,9 +48,13 @@ def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
     extractor = Extractor(build_backbone("resnet18", "none", 0), upscale)
     torch.manual_seed(1)
     if head == "gap-cam":
-        made: GapCamHead | SuperSimpleNetHead = GapCamHead(extractor.channels, 8)
+        made: AnyHead = GapCamHead(extractor.channels, 8)
+    elif head == "lean":
+        made = LeanHead(extractor.channels, 8, labels=True)
+        assert made.decision is not None
+        torch.nn.init.normal_(made.decision.weight, std=0.1)
     else:
-        made = SuperSimpleNetHead(extractor.channels, 16, 8, "jims", 0.01)
+        made = SuperSimpleNetHead(extractor.channels, 16, 8, "jims")
     whole = Network(extractor, made, HEIGHT, WIDTH)
     for module in whole.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -67,7 +71,7 @@ def packed(data: Labelled, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     return pack(network(), TITLE, data, tmp_path_factory.mktemp("out"))
 
 
-@pytest.mark.parametrize(("head", "upscale"), [("supersimplenet", 2), ("gap-cam", 1)])
+@pytest.mark.parametrize(("head", "upscale"), [("supersimplenet", 2), ("lean", 1), ("gap-cam", 1)])
 def test_the_agent_computes_what_the_trainer_computed(
     data: Labelled, tmp_path: Path, head: str, upscale: int
 ) -> None:

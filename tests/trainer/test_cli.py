@@ -99,6 +99,7 @@ def test_version_and_help_need_no_torch() -> None:
         (["--batch", "0"], 2, "batch"),
         (["--name", "No Good/Name"], 2, "--name"),
         (["--head", "gap-cam", "--regime", "unsupervised"], 2, "gap-cam"),
+        (["--variant", "icpr"], 2, "--preset published"),
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(

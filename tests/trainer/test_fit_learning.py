@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ssn_agent.bundles.archive import Bundle
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.images import load_input
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import load, load_test
 from ssn_trainer.data.split import Split
 from ssn_trainer.errors import DataError, TrainingError, UsageError
 from ssn_trainer.fit import loop
@@ -63,6 +64,12 @@ def test_weak_training_gives_the_same_model_when_the_masks_are_gone(
     assert fitted.packed.metrics["i_auroc"] == weak.packed.metrics["i_auroc"]
 
 
+def test_the_published_preset_trains_the_published_head(plates: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"preset": "published", "variant": "icpr", "epochs": 1, "batch": 4}
+    fitted = quiet_fit(order(plates, tmp_path, Regime.WEAK, **options))
+    assert Bundle.open(fitted.packed.path).manifest.variant == "icpr"
+
+
 def test_another_seed_gives_another_split_and_another_model(
     plates: Path, weak: Fitted, tmp_path: Path
 ) -> None:
@@ -108,9 +115,10 @@ def test_a_marked_test_part_is_never_read_by_fit(plates: Path, tmp_path: Path) -
     assert fitted.regime is Regime.UNSUPERVISED
     assert set(fitted.packed.metrics.values()) == {None}
     cached = {p.name.split("-")[0] for p in (tmp_path / "out" / "features").rglob("*.safetensors")}
-    tested = {s.digest for s in fitted.data.split.test}
-    assert tested
+    tested = {s.digest for s in load_test(data)}
+    assert len(tested) == 8
     assert not cached & tested
+    assert not fitted.data.split.test
 
 
 def test_a_loss_that_is_no_number_stops_the_fit_and_leaves_no_bundle(

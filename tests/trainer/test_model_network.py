@@ -12,7 +12,7 @@ from ssn_trainer.errors import WeightsError
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import make_recipe
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead, Variant
+from ssn_trainer.model.heads import GapCamHead, LeanHead, SuperSimpleNetHead, Variant, highest
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 
@@ -24,7 +24,7 @@ def backbone() -> nn.Module:
 
 def ssn_head(variant: Variant = "jims") -> SuperSimpleNetHead:
     torch.manual_seed(0)
-    return SuperSimpleNetHead(24, 16, 8, variant, 0.01)
+    return SuperSimpleNetHead(24, 16, 8, variant)
 
 
 @pytest.mark.parametrize("upscale", [1, 2])
@@ -41,7 +41,7 @@ def test_both_layers_meet_on_one_grid_that_is_a_multiple_of_layer_2s(
 
 def test_sizes_that_the_strides_do_not_divide_are_taken(backbone: nn.Module) -> None:
     image = torch.zeros(1, 70, 50, 3, dtype=torch.uint8)
-    network = Network(Extractor(backbone, 1), SuperSimpleNetHead(384, 8, 4, "jims", 0.01), 70, 50)
+    network = Network(Extractor(backbone, 1), LeanHead(384, 8, labels=True), 70, 50)
     score, anomaly_map = network.eval()(image)
     assert score.shape == (1,)
     assert anomaly_map.shape == (1, 70, 50)
@@ -66,6 +66,24 @@ def test_the_score_of_gap_cam_is_the_mean_of_its_map() -> None:
     assert torch.allclose(score, activation.mean(dim=(1, 2, 3)))
 
 
+def test_the_lean_score_is_the_mean_of_the_highest_cells() -> None:
+    anomaly_map = torch.zeros(2, 1, 16, 16)
+    anomaly_map[1, 0, 3, 4], anomaly_map[1, 0, 9, 9] = 6.0, 4.0  # 0.8 % of 256 cells: two
+    assert highest(anomaly_map).tolist() == [0.0, 5.0]
+
+
+def test_the_lean_head_adds_pooled_features_where_labels_teach_them() -> None:
+    features = torch.randn(3, 24, 8, 8)
+    head = LeanHead(24, 8, labels=True).eval()
+    assert head.decision is not None
+    head.decision.weight[0, 24 + 5] = 2.0  # the standard deviation of the sixth channel
+    score, anomaly_map = head(features)
+    expected = highest(anomaly_map) + 2 * features[:, 5].flatten(1).std(dim=1, correction=0)
+    assert torch.allclose(score, expected, atol=1e-5)
+    assert not any(p.requires_grad for p in head.decision.parameters())
+    assert LeanHead(24, 8, labels=False).decision is None
+
+
 @pytest.mark.parametrize(("variant", "adapted_matters"), [("icpr", True), ("jims", False)])
 def test_the_variant_decides_which_features_the_classification_head_sees(
     variant: Variant, adapted_matters: bool
@@ -85,7 +103,7 @@ def test_the_score_shapes_the_map_in_supervised_training_only(
 ) -> None:
     head = ssn_head()
     regime = Regime.WEAK if supervised else Regime.UNSUPERVISED
-    recipe = make_recipe("default", Head.SUPERSIMPLENET, regime, None, None)
+    recipe = make_recipe("published", Head.SUPERSIMPLENET, regime, None, None)
     # Without the map's own losses, what reaches the segmentation head comes from the score.
     monkeypatch.setattr("ssn_trainer.fit.loss.truncated_l1", lambda values, *_: values.sum() * 0)
     whole = batch_loss.__globals__["focal"]
@@ -116,7 +134,7 @@ def test_cells_of_bad_images_enter_the_map_losses_only_under_noise(
         return values.sum() * 0
 
     monkeypatch.setattr("ssn_trainer.fit.loss.truncated_l1", spy)
-    recipe = make_recipe("default", Head.SUPERSIMPLENET, Regime.WEAK, None, None)
+    recipe = make_recipe("published", Head.SUPERSIMPLENET, Regime.WEAK, None, None)
     bad = torch.tensor([True, False] * 8)
     batch_loss(ssn_head(), torch.randn(16, 24, 8, 8), bad, recipe, generator, supervised=True)
     target, known = seen[0]

@@ -17,8 +17,10 @@ from ssn_trainer.model.extractor import Extractor
 
 _FORMAT = 1
 """Part of the key: raise it when what is stored, or how it is computed, changes."""
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+_FLIP_AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
 """Image axes [N, H, W, 3] that are flipped: none, left-right, upside down, both."""
+FLIPS = len(_FLIP_AXES)
+"""How many mirror images there are of each, itself among them."""
 _BATCH = 16
 
 
@@ -69,7 +71,7 @@ class FeatureStore:
         `advance` is told how many images are done. Raises DataError for an unreadable image.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for flip in range(len(_FLIPS) if flips else 1):
+        for flip in range(FLIPS if flips else 1):
             missing = [s for s in samples if not self._recall(s, flip)]
             advance(len(samples) - len(missing))
             for start in range(0, len(missing), _BATCH):
@@ -106,7 +108,7 @@ class FeatureStore:
 
     def _compute(self, samples: Sequence[Sample], flip: int) -> None:
         inputs = torch.from_numpy(np.stack([load_input(s, *self._size) for s in samples]))
-        flipped = inputs.flip(_FLIPS[flip]).to(self._device)
+        flipped = inputs.flip(_FLIP_AXES[flip]).to(self._device)
         with torch.inference_mode(), mixed_precision(self._device):
             layers = self._extractor.layers(flipped)
         # [N, C, h, w] -> [N, h, w, C]

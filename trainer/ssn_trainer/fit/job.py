@@ -14,11 +14,11 @@ from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import DataError, UsageError
-from ssn_trainer.fit.features import FeatureStore
-from ssn_trainer.fit.loop import Trained, standardise, train
+from ssn_trainer.fit.features import FLIPS, FeatureStore
+from ssn_trainer.fit.loop import Trained, set_decision, standardise, train
 from ssn_trainer.fit.recipe import Preset, Recipe, make_recipe
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead, Variant
+from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNetHead, Variant
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
@@ -38,7 +38,8 @@ class Order:
     regime: Regime | None
     """None: weak where the training part has bad images, else unsupervised."""
     head: Head = Head.SUPERSIMPLENET
-    variant: Variant = "jims"
+    variant: Variant | None = None
+    """None: jims. For the published preset's classification head; the default has none."""
     preset: Preset = "default"
     backbone: str = "resnet18"
     weights: str = "auto"
@@ -49,6 +50,8 @@ class Order:
     seed: int = 0
     device: str = "auto"
     group_by: str | None = None
+    half_weights: bool = False
+    """Store the weights as float16: half the size, other scores in the fourth digit."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,22 @@ def fit(order: Order, console: Console) -> Fitted:
         parts = split(dataset, order.seed)
     regime = choose_regime(order.regime, parts, console)
     recipe = make_recipe(order.preset, order.head, regime, order.epochs, order.batch)
+    if order.variant and (recipe.lean or order.head is Head.GAP_CAM):
+        msg = (
+            f"--variant {order.variant}: says what the published classification head sees; use it "
+            "with --preset published and --head supersimplenet, or leave it out"
+        )
+        raise UsageError(msg)
     learned = _learned(parts, regime)
-    network = build_network(order, recipe).to(device)
+    network = build_network(order, recipe, regime).to(device)
     store = FeatureStore(network.extractor, order.out / CACHE, order.height, order.width, device)
-    images = len(learned.train) * (4 if recipe.flips else 1) + len(learned.tune)
+    images = len(learned.train) * (FLIPS if recipe.flips else 1) + len(learned.tune)
     with _progress(console, "features", images) as advance:
         store.fill(learned.train, flips=recipe.flips, advance=advance)
         store.fill(learned.tune, flips=False, advance=advance)
     if recipe.standardise:
         standardise(network, store, [s for s in learned.train if s.label == "good"])
+    set_decision(network, store, learned.train)
     with _progress(console, "training", recipe.epochs) as advance:
 
         def report(epoch: int, loss: float, tune_loss: float) -> None:
@@ -96,22 +106,30 @@ def fit(order: Order, console: Console) -> Fitted:
     labelled = Labelled(dataset, parts, order.seed)
     title = Title(order.name, order.version, regime, order.backbone)
     with _progress(console, "judging", None) as advance:
-        packed = pack(network, title, labelled, order.out, advance=advance)
+        packed = pack(
+            network,
+            title,
+            labelled,
+            order.out,
+            half_weights=order.half_weights,
+            advance=advance,
+        )
     return Fitted(packed, regime, labelled, trained, time.monotonic() - start)
 
 
-def build_network(order: Order, recipe: Recipe) -> Network:
+def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
     """Build the untrained network; the head's first weights come from the seed."""
     backbone = build_backbone(order.backbone, order.weights, order.seed)
     extractor = Extractor(backbone, recipe.upscale)
     torch.manual_seed(order.seed)
-    head: SuperSimpleNetHead | GapCamHead
+    head: AnyHead
     if order.head is Head.GAP_CAM:
         head = GapCamHead(extractor.channels, recipe.cls_channels)
+    elif recipe.lean:
+        head = LeanHead(extractor.channels, recipe.hidden, labels=regime is Regime.WEAK)
     else:
-        head = SuperSimpleNetHead(
-            extractor.channels, recipe.hidden, recipe.cls_channels, order.variant, recipe.top_share
-        )
+        variant = order.variant or "jims"
+        head = SuperSimpleNetHead(extractor.channels, recipe.hidden, recipe.cls_channels, variant)
     network = Network(extractor, head, order.height, order.width)
     # Channels last is the faster order on CPUs and GPUs alike; results are the same.
     return network.to(memory_format=torch.channels_last)

@@ -17,10 +17,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.errors import TrainingError
-from ssn_trainer.fit.features import FeatureStore, mixed_precision
+from ssn_trainer.fit.features import FLIPS, FeatureStore, mixed_precision
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import Recipe
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
+from ssn_trainer.model.heads import (
+    AnyHead,
+    GapCamHead,
+    LeanHead,
+    highest,
+    pooled_statistics,
+)
 from ssn_trainer.model.network import Network
 
 _MIN_STEPS = 16
@@ -50,6 +56,33 @@ def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -
     std = (squares / count - mean.square()).clamp(min=1e-8).sqrt()
     # A channel that hardly varies over good images must not drown the others where it does.
     network.set_statistics(mean.float(), std.clamp(min=0.1 * float(std.median())).float())
+
+
+def set_decision(network: Network, store: FeatureStore, samples: Sequence[Sample]) -> None:
+    """Set the lean head's linear term by logistic regression on pooled features.
+
+    `samples` are good and bad training images, filled with their mirror images.
+    """
+    if not isinstance(network.head, LeanHead) or network.head.decision is None:
+        return
+    rows, labels = [], []
+    for start in range(0, len(samples), 32):
+        chunk = samples[start : start + 32]
+        for flip in range(FLIPS):
+            layers = store.batch(chunk, [flip] * len(chunk))
+            with torch.inference_mode():
+                rows.append(pooled_statistics(network.features(*layers).float()).cpu())
+            labels.append(_labels(chunk, torch.device("cpu")))
+    values, bad = torch.cat(rows).double().numpy(), torch.cat(labels).numpy()
+    scaler = StandardScaler().fit(values)
+    # Strongly regularised: there are more statistics than images.
+    regression = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+    regression.fit(scaler.transform(values), bad)
+    weight = regression.coef_[0] / scaler.scale_
+    bias = regression.intercept_[0] - float(weight @ scaler.mean_)
+    with torch.no_grad():
+        network.head.decision.weight.copy_(torch.from_numpy(weight)[None])
+        network.head.decision.bias.fill_(bias)
 
 
 def train(
@@ -96,7 +129,7 @@ def train(
             losses.append(float(loss.detach()))
             _refuse_nan(losses[-1], epoch)
         schedule.step()
-        candidate = cast("SuperSimpleNetHead | GapCamHead", average.module.eval())
+        candidate = cast("AnyHead", average.module.eval())
         tune = _tune_loss(network, candidate, store, tune_part, recipe, supervised=supervised)
         _refuse_nan(tune, epoch)
         report(epoch, sum(losses) / len(losses), tune)
@@ -110,11 +143,11 @@ def train(
     return Trained(epoch, best_epoch, best)
 
 
-def _optimizer(head: SuperSimpleNetHead | GapCamHead, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(head: AnyHead, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; the adaptor has a rate of its own and no weight decay."""
-    adaptor = list(head.adaptor.parameters()) if isinstance(head, SuperSimpleNetHead) else []
+    adaptor = [] if isinstance(head, GapCamHead) else list(head.adaptor.parameters())
     own = {id(p) for p in adaptor}
-    heads = [p for p in head.parameters() if id(p) not in own]
+    heads = [p for p in head.parameters() if id(p) not in own and p.requires_grad]
     groups = [{"params": heads, "lr": recipe.lr_heads, "weight_decay": recipe.weight_decay}]
     if adaptor:
         groups.append({"params": adaptor, "lr": recipe.lr_adaptor, "weight_decay": 0.0})
@@ -131,13 +164,13 @@ def _batches(
     indices = np.concatenate([order.permutation(len(samples)) for _ in range(walks)])
     for step in range(steps):
         batch = [samples[i] for i in indices[step * size : (step + 1) * size]]
-        flips = order.integers(0, 4 if recipe.flips else 1, size)
+        flips = order.integers(0, FLIPS if recipe.flips else 1, size)
         yield batch, flips.tolist()
 
 
 def _tune_loss(
     network: Network,
-    head: SuperSimpleNetHead | GapCamHead,
+    head: AnyHead,
     store: FeatureStore,
     samples: Sequence[Sample],
     recipe: Recipe,
@@ -158,7 +191,11 @@ def _tune_loss(
         with torch.inference_mode(), mixed_precision(device):
             features = network.features(*layers)
             if supervised:
-                scores.append(head(features)[0].float().cpu())
+                score, anomaly_map = head(features)
+                if isinstance(head, LeanHead):
+                    # Its linear term is fixed: an epoch is judged by what training changes.
+                    score = highest(anomaly_map)
+                scores.append(score.float().cpu())
             else:
                 bad = _labels(batch, device)
                 loss = batch_loss(head, features, bad, recipe, generator, supervised=False)

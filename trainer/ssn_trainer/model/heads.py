@@ -7,39 +7,27 @@ from torch import Tensor, nn
 
 Variant = Literal["icpr", "jims"]
 
+HIGHEST_SHARE = 0.008
+"""Share of the map's cells that make the lean head's score: 8 of 32 x 32."""
+
 
 class SuperSimpleNetHead(nn.Module):
     """Adaptor, segmentation head and classification head (SuperSimpleNet, sections 3.2 and 3.4).
 
     `variant`: the classification head sees adapted features (icpr) or unadapted ones (jims).
-    `top_share`: with 0 the score is the classification head's alone, as published; otherwise the
-    mean over that share of the map's highest values is added, which averages no small defect away.
-    `cls_channels`: with 0 there is no classification head, and that mean alone is the score.
     """
 
-    def __init__(
-        self, channels: int, hidden: int, cls_channels: int, variant: Variant, top_share: float
-    ) -> None:
+    def __init__(self, channels: int, hidden: int, cls_channels: int, variant: Variant) -> None:
         super().__init__()
         self.variant = variant
-        self.top_share = top_share
-        self.adaptor = nn.Conv2d(channels, channels, kernel_size=1)
-        self.segmentation = nn.Sequential(
-            nn.Conv2d(channels, hidden, kernel_size=1),
-            nn.BatchNorm2d(hidden),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(hidden, 1, kernel_size=1, bias=False),
+        self.adaptor = _adaptor(channels)
+        self.segmentation = _segmentation(channels, hidden)
+        self.classification = nn.Sequential(
+            nn.Conv2d(channels + 1, cls_channels, kernel_size=5, padding=2),
+            nn.BatchNorm2d(cls_channels),
+            nn.ReLU(),
         )
-        self.classifies = cls_channels > 0
-        if self.classifies:
-            self.classification = nn.Sequential(
-                nn.Conv2d(channels + 1, cls_channels, kernel_size=5, padding=2),
-                nn.BatchNorm2d(cls_channels),
-                nn.ReLU(),
-            )
-            self.decision = nn.Linear(2 * cls_channels + 2, 1)
-        for layer in (self.adaptor, self.segmentation[0], self.segmentation[3]):
-            nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]  # convolutions all
+        self.decision = nn.Linear(2 * cls_channels + 2, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Merged features [N, C, h, w] to raw scores [N] and raw maps [N, 1, h, w]."""
@@ -49,18 +37,50 @@ class SuperSimpleNetHead(nn.Module):
 
     def classify(self, features: Tensor, adapted: Tensor, anomaly_map: Tensor) -> Tensor:
         """Raw score [N] from features and map; cut the map's gradient before it where wanted."""
-        terms = []
-        if self.classifies:
-            seen = adapted if self.variant == "icpr" else features
-            hidden = self.classification(torch.cat([seen, anomaly_map], dim=1))
-            pooled = [pool(t) for t in (hidden, anomaly_map) for pool in (_average, _maximum)]
-            terms.append(self.decision(torch.cat(pooled, dim=1)).squeeze(1))
-        if self.top_share:
-            # [N, 1, h, w] -> [N, h * w] -> [N, k]
-            cells = anomaly_map.flatten(1)
-            k = max(1, round(self.top_share * cells.shape[1]))
-            terms.append(cells.topk(k, dim=1).values.mean(dim=1))
-        return torch.stack(terms).sum(dim=0)
+        seen = adapted if self.variant == "icpr" else features
+        hidden = self.classification(torch.cat([seen, anomaly_map], dim=1))
+        pooled = [pool(t) for t in (hidden, anomaly_map) for pool in (_average, _maximum)]
+        score: Tensor = self.decision(torch.cat(pooled, dim=1)).squeeze(1)
+        return score
+
+
+class LeanHead(nn.Module):
+    """Adaptor and segmentation head as published, and a score that needs no convolution.
+
+    The score is the mean of the highest map values, so that no small defect is averaged away. With
+    `labels` a linear term over pooled features is added, which sees what no single cell shows
+    (uneven light, a wrong grain); its weights are set from outside, not by gradients.
+    """
+
+    def __init__(self, channels: int, hidden: int, *, labels: bool) -> None:
+        super().__init__()
+        self.adaptor = _adaptor(channels)
+        self.segmentation = _segmentation(channels, hidden)
+        self.decision = nn.Linear(3 * channels, 1) if labels else None
+        if self.decision is not None:
+            for parameter in self.decision.requires_grad_(requires_grad=False).parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Merged features [N, C, h, w] to raw scores [N] and raw maps [N, 1, h, w]."""
+        anomaly_map: Tensor = self.segmentation(self.adaptor(features))
+        score = highest(anomaly_map)
+        if self.decision is not None:
+            score = score + self.decision(pooled_statistics(features)).squeeze(1)
+        return score, anomaly_map
+
+
+def highest(anomaly_map: Tensor) -> Tensor:
+    """Mean over the highest `HIGHEST_SHARE` of the map's values: [N, 1, h, w] -> [N]."""
+    cells = anomaly_map.flatten(1)  # [N, 1, h, w] -> [N, h * w]
+    k = max(1, round(HIGHEST_SHARE * cells.shape[1]))
+    return cells.topk(k, dim=1).values.mean(dim=1)
+
+
+def pooled_statistics(features: Tensor) -> Tensor:
+    """Mean, standard deviation and maximum of each channel: [N, C, h, w] -> [N, 3C]."""
+    deviation = features.var(dim=(2, 3), correction=0).sqrt()
+    return torch.cat([_average(features), deviation, _maximum(features)], dim=1)
 
 
 class GapCamHead(nn.Module):
@@ -85,6 +105,22 @@ class GapCamHead(nn.Module):
         return _average(activation).squeeze(1), activation
 
 
+def _adaptor(channels: int) -> nn.Conv2d:
+    """Feature adaptor: one linear layer for every cell."""
+    adaptor = nn.Conv2d(channels, channels, kernel_size=1)
+    nn.init.xavier_normal_(adaptor.weight)
+    return adaptor
+
+
+def _segmentation(channels: int, hidden: int) -> nn.Sequential:
+    """Segmentation head: adapted features [N, C, h, w] to a map [N, 1, h, w]."""
+    first = nn.Conv2d(channels, hidden, kernel_size=1)
+    last = nn.Conv2d(hidden, 1, kernel_size=1, bias=False)
+    for layer in (first, last):
+        nn.init.xavier_normal_(layer.weight)
+    return nn.Sequential(first, nn.BatchNorm2d(hidden), nn.LeakyReLU(0.2), last)
+
+
 def _average(values: Tensor) -> Tensor:
     """Average pooling over the grid: [N, C, h, w] -> [N, C]."""
     return values.mean(dim=(2, 3))
@@ -93,3 +129,6 @@ def _average(values: Tensor) -> Tensor:
 def _maximum(values: Tensor) -> Tensor:
     """Maximum pooling over the grid: [N, C, h, w] -> [N, C]."""
     return values.amax(dim=(2, 3))
+
+
+AnyHead = SuperSimpleNetHead | LeanHead | GapCamHead

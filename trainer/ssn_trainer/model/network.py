@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 -- the name that PyTorch's own doc
 from torch import Tensor, nn
 
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
+from ssn_trainer.model.heads import AnyHead
 
 SIGMA_AT_256 = 4.0
 """Standard deviation in pixels of the map's Gaussian for an input of 256 x 256, as published."""
@@ -20,9 +20,7 @@ class Network(nn.Module):
     feature_std: Tensor
     kernel: Tensor
 
-    def __init__(
-        self, extractor: Extractor, head: SuperSimpleNetHead | GapCamHead, height: int, width: int
-    ) -> None:
+    def __init__(self, extractor: Extractor, head: AnyHead, height: int, width: int) -> None:
         """Take parts that fit together, for an input of height x width pixels."""
         super().__init__()
         self.extractor = extractor

@@ -25,7 +25,7 @@ from ssn_trainer.data.split import Split
 from ssn_trainer.errors import PackError
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
-from ssn_trainer.model.heads import SuperSimpleNetHead
+from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.export import export_onnx, halve_weights
 from ssn_trainer.pack.judge import judge, metrics, score_only
@@ -225,17 +225,14 @@ def _add_vectors(
 def _manifest(network: Network, title: Title) -> dict[str, object]:
     """Return the manifest's fields that do not depend on any score."""
     head = network.head
-    ours = isinstance(head, SuperSimpleNetHead)
     return {
         "name": title.name,
         "version": title.version,
         "created_at": dt.datetime.now(dt.timezone.utc),
         "trainer": f"ssn-trainer {__version__}",
         "regime": title.regime,
-        "head": Head.SUPERSIMPLENET if ours else Head.GAP_CAM,
-        "variant": head.variant
-        if isinstance(head, SuperSimpleNetHead) and head.classifies
-        else None,
+        "head": Head.GAP_CAM if isinstance(head, GapCamHead) else Head.SUPERSIMPLENET,
+        "variant": head.variant if isinstance(head, SuperSimpleNetHead) else None,
         "backbone": title.backbone,
         "input": {
             "height": network.height,
