@@ -5,29 +5,39 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TextIO
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is at `path`, on the disk, when this returns. Raises OSError."""
+    with _replacing(path) as handle, os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(data)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that appears at `path`, on the disk, when the block ends without an error.
+def atomic_text(path: Path) -> Iterator[TextIO]:
+    """Write UTF-8 text as such a file; it appears when the block ends without an error.
 
-    Raises OSError.
+    Line ends are written as given, as CSV wants it. Raises OSError.
     """
+    with (
+        _replacing(path) as handle,
+        os.fdopen(handle, "w", encoding="utf-8", newline="", closefd=False) as file,
+    ):
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[int]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            yield handle
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes as such a file. Raises OSError."""
-    with atomic_file(path) as file:
-        file.write(data)

@@ -1,7 +1,6 @@
 """Reading the ledger while the agent runs, or after: counts and the table of verdicts."""
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TextIO
 
 from sqlalchemy import Engine, Row, Select, func, select
 
-from ssn_agent.atomic import atomic_file
+from ssn_agent.atomic import atomic_text
 from ssn_agent.errors import LedgerError, UsageError
 from ssn_agent.ledger.database import open_database, translated
 from ssn_agent.ledger.tables import DefectRow, OutboxRow, Stream, TriggerRow, VerdictRow
@@ -100,10 +99,8 @@ def export_csv(engine: Engine, out: TextIO) -> int:
 def export(engine: Engine, path: Path) -> int:
     """Write every verdict into a CSV file that appears whole or not at all; return how many."""
     try:
-        with atomic_file(path) as file:
-            out = io.TextIOWrapper(file, "utf-8", newline="")
+        with atomic_text(path) as out:
             count = export_csv(engine, out)
-            out.detach()  # flushes; the file is closed where it was opened
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); name another file"
         raise UsageError(msg) from error

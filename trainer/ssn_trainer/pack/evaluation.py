@@ -1,7 +1,6 @@
 """`eval`: a bundle's figures on images that it has never seen."""
 
 import csv
-import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from ssn_agent.atomic import atomic_file
+from ssn_agent.atomic import atomic_text
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.scorer import Scorer
@@ -72,10 +71,8 @@ def evaluate(path: Path, data: Path, console: Console) -> Evaluation:
 
 def write_scores(result: Evaluation, path: Path) -> None:
     """Write image, label and published score of each judged image as CSV. Raises OSError."""
-    with atomic_file(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+    with atomic_text(path) as text:
         table = csv.writer(text)
         table.writerow(["image", "label", "score"])
         for sample, score in zip(result.judged.samples, result.published, strict=True):
             table.writerow([sample.name, sample.label, repr(float(score))])
-        text.flush()
-        text.detach()
