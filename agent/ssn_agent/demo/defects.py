@@ -18,14 +18,14 @@ def _scratch(scene: Scene, rng: np.random.Generator) -> Floats:
     path = np.cumsum(length / 23 * np.stack([np.cos(headings), np.sin(headings)], 1), 0)  # [24, 2]
     path += np.array(middle) - path[12]
     line = np.zeros(scene.canvas.shape, np.uint8)
-    thickness = max(1, round(float(rng.uniform(0.8, 2.4)) * scene.scale))
+    thickness = max(1, round(float(rng.uniform(2.2, 4.2)) * scene.scale))
     points = np.round(path * 16).astype(np.int32)
     for k in range(23):
         force = int(255 * min(1.0, 0.45 + 0.14 * min(k, 22 - k)))
         ends = points[k].tolist(), points[k + 1].tolist()
         cv2.line(line, *ends, force, thickness, cv2.LINE_AA, 4)
     cover = line.astype(np.float32) * scene.metal / np.float32(255)
-    depth = np.float32(rng.uniform(45, 85))
+    depth = np.float32(rng.uniform(85, 125))
     flank = np.zeros_like(cover)
     flank[1:, 1:] = cover[:-1, :-1]
     sign = np.float32(1 if rng.random() < 0.5 else -1)

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
@@ -29,6 +30,9 @@ from ssn_trainer.model.heads import (
 )
 from ssn_trainer.model.network import Network
 
+_DECISION_SPREAD = 3.5
+"""Standard deviation of the lean head's linear term over the training images: it counts about as
+much as the map's highest values, which training drives some units apart."""
 _MIN_STEPS = 16
 """Fewest steps of an epoch; a small data set is walked through several times."""
 
@@ -59,7 +63,7 @@ def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -
 
 
 def set_decision(network: Network, store: FeatureStore, samples: Sequence[Sample]) -> None:
-    """Set the lean head's linear term by logistic regression on pooled features.
+    """Set the lean head's linear term by linear discriminant analysis on pooled features.
 
     `samples` are good and bad training images, filled with their mirror images.
     """
@@ -75,11 +79,12 @@ def set_decision(network: Network, store: FeatureStore, samples: Sequence[Sample
             labels.append(_labels(chunk, torch.device("cpu")))
     values, bad = torch.cat(rows).double().numpy(), torch.cat(labels).numpy()
     scaler = StandardScaler().fit(values)
-    # Strongly regularised: there are more statistics than images.
-    regression = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
-    regression.fit(scaler.transform(values), bad)
-    weight = regression.coef_[0] / scaler.scale_
-    bias = regression.intercept_[0] - float(weight @ scaler.mean_)
+    # Strongly shrunk: there are more statistics than images.
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5, priors=[0.5, 0.5])
+    discriminant.fit(scaler.transform(values), bad)
+    scale = _DECISION_SPREAD / discriminant.decision_function(scaler.transform(values)).std()
+    weight = scale * discriminant.coef_[0] / scaler.scale_
+    bias = scale * discriminant.intercept_[0] - float(weight @ scaler.mean_)
     with torch.no_grad():
         network.head.decision.weight.copy_(torch.from_numpy(weight)[None])
         network.head.decision.bias.fill_(bias)
