@@ -131,6 +131,7 @@ def _print(console: Console, verdict: Verdict) -> None:
         f"{verdict.sequence:>6}  {verdict.part_id}  [{colour}]{verdict.verdict.value:<7}[/]",
         f"{score}  {verdict.latency_ms:6.1f} ms  {detail}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
