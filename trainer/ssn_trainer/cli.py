@@ -233,3 +233,7 @@ def _check_title(name: str, version: str) -> None:
 def _slug(text: str) -> str:
     """A folder's name as a bundle's name: lower-case letters, digits, `-` and `_`."""
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:64] or "model"
+
+
+if __name__ == "__main__":
+    main()
