@@ -1,4 +1,5 @@
-# The commands of this repository. Each works from a fresh clone with Python 3.10 or newer and pip.
+# The commands of this repository, from a fresh clone with pip: `demo` with Python 3.10 or newer, the
+# others with the versions that constraints.txt pins, which want 3.11.
 PYTHON ?= python3
 DEMO_S ?= 30
 PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.demo.line import ProductionLine
+from ssn_agent.demo.show import THRESHOLD
 from ssn_agent.frames.pixels import to_network_input
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime
@@ -188,7 +189,7 @@ def check(bundle: Path, console: Console) -> None:
         score = scorer.score(part.image).score
         milliseconds.append(1000 * (time.perf_counter() - start))
         parts[part.defect or "good"] += 1
-        failed[part.defect or "good"] += score >= 0.5
+        failed[part.defect or "good"] += score >= THRESHOLD
     table = Table("drawn as", "parts", "FAIL", "share", title=f"{bundle.name}, seed {CHECK_SEED}")
     bad, found = parts.total() - parts["good"], failed.total() - failed["good"]
     for kind in ["good", *sorted(parts.keys() - {"good"})]:

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import iotcore
+from ssn_agent.errors import BrokerError, UsageError
 
-from ssn_agent.errors import BrokerError
+try:
+    import iotcore
+except ModuleNotFoundError as error:
+    msg = "the demo's broker is not installed; run: pip install 'ssn-inspect[agent,cpu,demo]'"
+    raise UsageError(msg) from error
 
 # rumqttd takes MQTT 5 on a listener of its own, which only its file can name.
 _CONFIG = """\

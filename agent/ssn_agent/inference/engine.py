@@ -3,11 +3,16 @@
 from typing import Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state
 
 from ssn_agent.errors import EngineError
+
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state
+except ModuleNotFoundError as error:
+    msg = "no inference runtime is installed; run: pip install 'ssn-inspect[agent,cpu]'"
+    raise EngineError(msg) from error
 
 # ONNX Runtime's errors share no base class, and which there are differs between its builds.
 _ORT_ERRORS = tuple(
