@@ -127,9 +127,10 @@ class LedgerProcess:
 
     def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
         found = []
-        monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
         for stream in self._streams.values():
             stream.refresh()
+            # Read after the journal: no trigger in it is younger than this.
+            monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
             header = stream.journal.header
             for entry, decision in stream.due(monotonic_ns, utc_ns):
                 message = self._messages.message(header, entry, decision)
