@@ -4,7 +4,9 @@ import ctypes
 import os
 import select
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
@@ -23,6 +25,8 @@ class Stop:
         # Ctrl-C reaches the whole process group; the supervisor alone acts on it, and in order.
         signal.signal(signal.SIGINT, self._note if interactive else signal.SIG_IGN)
         self._asked = False
+        # Where `start_process` held it back until there is a handler: now it may come.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         del signum, frame
@@ -36,6 +40,18 @@ class Stop:
         """Sleep, waking early when asked to stop; say whether that was so."""
         select.select([self._read_fd], [], [], timeout_s)
         return self._asked
+
+
+def start_process(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start `python -m` with `arguments`, a module that makes a `Stop`.
+
+    A SIGTERM that comes before then is held back, not lost, and does not kill.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return subprocess.Popen([sys.executable, "-m", *arguments])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def end_with_parent(parent: int) -> None:

@@ -1,8 +1,10 @@
 """The agent in its own processes, a real broker, an independent subscriber, real signals."""
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -122,6 +124,25 @@ def test_a_killed_process_loses_no_verdict_and_changes_none(
         agent.wait_for_more(20)
         assert agent.stop() == 0, agent.log()
         assert_same_on_both_sides(agent, subscriber)
+
+
+def test_a_ledger_process_that_is_killed_while_the_agent_ends_is_started_again_to_close_all(
+    mosquitto: Mosquitto, subscriber: Subscriber, tmp_path: Path
+) -> None:
+    truth = draw_parts(tmp_path / "parts", 20)
+    bundle = write_brightness_bundle(tmp_path / "b.ssn")
+    source = {"kind": "folder", "path": tmp_path / "parts", "fps": 60}
+    camera = {"bundle": bundle, "source": source, "deadline_ms": 20_000}
+    with station(tmp_path, mosquitto.port, **camera) as agent:
+        agent.start("--once")
+        agent.wait_for_more(1)
+        ledger = agent.folder / "data" / "ledger.sqlite"
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as blocker:
+            blocker.execute("BEGIN EXCLUSIVE")  # the last verdicts cannot be committed
+            wait_until(lambda: "came to its end" in agent.log(), 20, "the camera goes on")
+            agent.child("ledger").kill()
+        assert agent.wait() == 0, agent.log()
+        assert_one_verdict_each(agent, subscriber.received(), set(truth))
 
 
 def test_a_killed_agent_goes_on_with_the_next_number(

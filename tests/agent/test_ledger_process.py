@@ -18,6 +18,8 @@ from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.ledger.prepare import prepare
+from ssn_agent.ledger.process import LedgerProcess
+from ssn_agent.processes import start_process
 from ssn_agent.settings import Settings
 from support.ledgers import rows, settings_in
 from support.mosquitto import Mosquitto, Subscriber
@@ -43,6 +45,10 @@ class Ledger:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*self._command, str(os.getpid())], stderr=log)
+
+    def start_as_the_supervisor_does(self) -> "subprocess.Popen[bytes]":
+        self.process = start_process([*self._command[2:], str(os.getpid())])
+        return self.process
 
     def end(self, how: signal.Signals) -> int:
         assert self.process is not None
@@ -150,3 +156,44 @@ def test_a_ledger_process_that_cannot_open_its_database_says_so_in_one_line(
     assert ledger.process.wait(20) == 1
     (line,) = ledger.log.read_text().splitlines()
     assert str(ledger.settings.ledger_path) in json.loads(line)["problem"]
+
+
+def test_a_part_that_comes_while_others_are_decided_is_not_judged_by_an_older_clock(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = LedgerProcess(ledger.settings, RuntimeFiles(ledger.settings.runtime_dir))
+    (stream,) = process._streams.values()
+    refresh = stream.refresh
+
+    def comes_just_before(*_: object) -> None:
+        ledger.part(Outcome.PASS)
+        refresh()
+
+    monkeypatch.setattr(stream, "refresh", comes_just_before)
+    ((_, decided, _),) = process._due()
+    assert decided.message.latency_ms >= 0
+    process._close()
+
+
+def test_a_ledger_process_that_is_asked_to_stop_before_it_listens_closes_what_is_pending(
+    ledger: Ledger,
+) -> None:
+    ledger.part(Outcome.PASS)
+    process = ledger.start_as_the_supervisor_does()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert ledger.committed(1)
+
+
+def test_a_ledger_process_that_cannot_write_to_its_end_says_so_and_ends_with_an_error(
+    ledger: Ledger,
+) -> None:
+    ledger.start()
+    ledger.part(Outcome.PASS, deadline_s=1.0)
+    wait_until(lambda: ledger.committed(1), 10, "not committed")
+    with closing(sqlite3.connect(ledger.settings.ledger_path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN EXCLUSIVE")
+        ledger.part(Outcome.PASS, deadline_s=1.0)
+        assert ledger.end(signal.SIGTERM) == 1
+    assert not ledger.committed(2)
+    assert "triggers left for the next start" in ledger.log.read_text()

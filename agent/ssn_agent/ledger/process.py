@@ -41,6 +41,8 @@ STATUS_S = 2.0
 LEDGER_RETRY_S = 1.0
 DRAIN_S = 10.0
 """How long an orderly end waits for the broker; what is left is sent at the next start."""
+WRITE_S = 10.0
+"""How long, after the last deadline, it waits for a ledger that cannot be written."""
 
 
 class LedgerProcess:
@@ -71,17 +73,25 @@ class LedgerProcess:
         self._models: dict[str, ModelNote] = {}
         self._sent_unwritten: set[tuple[str, int]] = set()
 
-    def run(self, stop: Stop) -> None:
-        """Work until asked to stop, then close what is pending and drain the outbox."""
+    def run(self, stop: Stop) -> bool:
+        """Work until asked to stop, then close what is pending and drain the outbox.
+
+        Return whether every trigger has its verdict in the ledger.
+        """
         self._link.start(self._topics.status, offline_status(self._settings).model_dump_json())
         while not stop:
             self._turn()
+        deadline_ms = max(camera.deadline_ms for camera in self._settings.cameras.values())
+        patience_ends = time.monotonic() + deadline_ms / 1000 + WRITE_S
+        while self._pending and time.monotonic() < patience_ends:
+            self._turn()
         patience_ends = time.monotonic() + DRAIN_S
-        while not self._finished() and time.monotonic() < patience_ends:
+        while not self._outbox.idle and time.monotonic() < patience_ends:
             self._turn()
         if not self._outbox.idle:
             logger().warning("messages left for the next start", problem=self._outbox.problem)
         self._close()
+        return not self._pending
 
     def _turn(self) -> None:
         self._bell.wait(TICK_S)
@@ -212,13 +222,15 @@ class LedgerProcess:
         )
         self._link.publish(self._topics.status, status.model_dump_json(), retain=True)
 
-    def _finished(self) -> bool:
-        return self._outbox.idle and not any(stream.pending for stream in self._streams.values())
+    @property
+    def _pending(self) -> bool:
+        return any(stream.pending for stream in self._streams.values())
 
     def _close(self) -> None:
         for name, stream in self._streams.items():
             if stream.pending:
-                logger().warning("triggers left for the next start", camera=name)
+                problem = self._ledger_problem
+                logger().error("triggers left for the next start", camera=name, problem=problem)
                 continue
             try:
                 self._writer.close_stream(name, stream.journal.header.epoch, stream.journal.head)
@@ -237,10 +249,11 @@ def main(settings_path: str, parent: str) -> None:
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, "ledger")
     try:
-        LedgerProcess(settings, RuntimeFiles(settings.runtime_dir)).run(stop)
+        closed = LedgerProcess(settings, RuntimeFiles(settings.runtime_dir)).run(stop)
     except AgentError as error:
         logger().error("the ledger process cannot go on", problem=str(error))
         sys.exit(error.exit_code)
+    sys.exit(0 if closed else 1)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ssn_agent.errors import AgentError, UsageError
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.log import logger
-from ssn_agent.processes import Stop
+from ssn_agent.processes import Stop, start_process
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.children import RestartRule
 
@@ -27,7 +27,7 @@ READY_S = 20.0
 a running camera is counted even where nothing can judge it."""
 CAPTURE_STOP_S = 10.0
 LEDGER_STOP_S = 90.0
-"""More than the longest deadline and the drain of the outbox together."""
+"""More than the longest deadline, the wait for the disk and the drain of the outbox together."""
 INFERENCE_STOP_S = 5.0
 
 
@@ -63,7 +63,7 @@ class Supervisor:
     def run(self, stop: Stop, *, once: bool) -> None:
         """Run until asked to stop; with `once`, until every camera has come to its end.
 
-        Raises AgentError where the ledger cannot be prepared.
+        Raises AgentError where the ledger cannot be prepared, or triggers stay without a verdict.
         """
         self._prepare()
         self._files.inference_ready.unlink(missing_ok=True)
@@ -93,9 +93,38 @@ class Supervisor:
 
     def _end(self) -> None:
         _end_all(self._captures, CAPTURE_STOP_S)
-        _end_all([self._ledger], LEDGER_STOP_S)
+        closed = self._end_ledger()
         _end_all([self._inference], INFERENCE_STOP_S)
+        if not closed:
+            msg = (
+                "triggers are left without a verdict (see the log); the next start closes them"
+            )
+            raise AgentError(msg)
         logger().info("agent ended")
+
+    def _end_ledger(self) -> bool:
+        """Have the ledger process close what is pending; say whether it did.
+
+        One that is dead by now, or is killed over it, is started again. One that ends with an error
+        has said why it cannot go on, and would say so again.
+        """
+        self._ledger.ends_by_itself = True
+        asked = None
+        ends_at = time.monotonic() + LEDGER_STOP_S
+        while time.monotonic() < ends_at:
+            _tend(self._inference)
+            process = self._ledger.process
+            if process is not asked and process is not None:
+                process.send_signal(signal.SIGTERM)
+                asked = process
+            _tend(self._ledger)
+            if self._ledger.ended:
+                return True
+            if asked is not None and (asked.returncode or 0) > 0:
+                return False
+            time.sleep(TICK_S)
+        _end_all([self._ledger], 0.0)
+        return False
 
 
 def _tend(child: _Child) -> None:
@@ -103,7 +132,7 @@ def _tend(child: _Child) -> None:
     now = time.monotonic()
     if child.process is None:
         if child.rule.start_at is not None and now >= child.rule.start_at:
-            child.process = subprocess.Popen([sys.executable, "-m", *child.arguments])
+            child.process = start_process(child.arguments)
             child.rule.started(now)
             logger().info("process started", name=child.name, pid=child.process.pid)
         return
@@ -113,7 +142,7 @@ def _tend(child: _Child) -> None:
     child.process = None
     if code == 0 and child.ends_by_itself:
         child.ended = True
-        logger().info("camera came to its end", name=child.name)
+        logger().info("process came to its end", name=child.name)
         return
     wait_s = child.rule.died(now)
     logger().error("process died", name=child.name, exit_code=code, restart_s=wait_s)
