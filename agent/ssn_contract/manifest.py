@@ -66,6 +66,8 @@ class Regime(str, Enum):
 class Head(str, Enum):
     """What turns features into a score and a map."""
 
+    LEAN = "lean"
+    """SuperSimpleNet's segmentation head; the score from its highest values and pooled features."""
     SUPERSIMPLENET = "supersimplenet"
     GAP_CAM = "gap-cam"
 

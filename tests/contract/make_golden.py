@@ -179,6 +179,7 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
     "label": {"bad": LABEL, "good": {**LABEL, "label": "good", "defect_type": None}},
     "manifest": {
         "weak": MANIFEST,
+        "weak-lean": {**MANIFEST, "head": "lean", "variant": None},
         "unsupervised-gap-cam": {
             **MANIFEST,
             "regime": "unsupervised",

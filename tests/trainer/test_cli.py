@@ -1,11 +1,14 @@
 """The command line answers in one line of JSON, or in one line of error with its exit code."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from ssn_trainer import cli
@@ -99,7 +102,7 @@ def test_version_and_help_need_no_torch() -> None:
         (["--batch", "0"], 2, "batch"),
         (["--name", "No Good/Name"], 2, "--name"),
         (["--head", "gap-cam", "--regime", "unsupervised"], 2, "gap-cam"),
-        (["--variant", "icpr"], 2, "--preset published"),
+        (["--variant", "icpr"], 2, "--head supersimplenet"),
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(
@@ -154,3 +157,23 @@ def test_eval_on_nothing_but_training_images_is_exit_code_2(
     code, _, err = run("eval", weak.packed.path, tmp_path / "data")
     assert code == 2
     assert "trained or tuned on all" in err
+
+
+@pytest.mark.parametrize("command", ["fit", "eval"])
+def test_a_mask_of_the_wrong_size_is_said_before_hours_of_work(
+    command: str, run: Run, weak: Fitted, plates: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(plates, tmp_path / "data")
+    for mask in data.rglob("*_mask.png"):
+        cv2.imwrite(str(mask), np.full((8, 8), 255, np.uint8))
+    out = tmp_path / "out"
+    given: dict[str, list[object]] = {
+        "fit": [data, "--out", out, "--weights", "none", "--group-by", ".*"],
+        "eval": [weak.packed.path, data],
+    }
+    code, _, err = run(command, *given[command])
+    assert code == 2
+    assert "_mask.png: 8 x 8 pixels, but its image has 64 x 64" in err
+    assert "epoch" not in err
+    assert "judging" not in err
+    assert not list(out.rglob("*.ssn"))

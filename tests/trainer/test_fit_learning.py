@@ -37,6 +37,7 @@ def figure(fitted: Fitted, name: str) -> float:
 
 
 def test_weak_training_finds_blobs_on_parts_it_has_not_seen(weak: Fitted) -> None:
+    assert Bundle.open(weak.packed.path).manifest.head is Head.LEAN
     assert figure(weak, "i_auroc") > 0.9
     assert figure(weak, "p_auroc") > 0.8
 
@@ -67,7 +68,8 @@ def test_weak_training_gives_the_same_model_when_the_masks_are_gone(
 def test_the_published_preset_trains_the_published_head(plates: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"preset": "published", "variant": "icpr", "epochs": 1, "batch": 4}
     fitted = quiet_fit(order(plates, tmp_path, Regime.WEAK, **options))
-    assert Bundle.open(fitted.packed.path).manifest.variant == "icpr"
+    manifest = Bundle.open(fitted.packed.path).manifest
+    assert (manifest.head, manifest.variant) == (Head.SUPERSIMPLENET, "icpr")
 
 
 def test_another_seed_gives_another_split_and_another_model(

@@ -83,10 +83,10 @@ def fit(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: DeviceOption = DeviceOption.AUTO,
     group_by: GroupBy = None,
-    head: Head = Head.SUPERSIMPLENET,
+    head: Annotated[Head | None, typer.Option(help="[default: the preset's]")] = None,
     variant: Annotated[
         VariantOption | None,
-        typer.Option(help="What the published preset's classification head sees. [default: jims]"),
+        typer.Option(help="What the published classification head sees. [default: jims]"),
     ] = None,
     preset: PresetOption = PresetOption.DEFAULT,
     name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,

@@ -1,5 +1,7 @@
 """Samples to arrays, through the very code that prepares images in the agent."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,13 @@ def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
     rows = _nearest(size[0], height)
     columns = _nearest(size[1], width)
     return np.asarray(marked[rows[:, None], columns[None, :]])
+
+
+def check_masks(samples: Sequence[Sample]) -> None:
+    """Raise DataError where a mask does not fit its image: before hours of work, not after."""
+    for sample in samples:
+        if sample.mask is not None:
+            load_mask(sample, 1, 1)
 
 
 def _nearest(source: int, target: int) -> NDArray[np.intp]:

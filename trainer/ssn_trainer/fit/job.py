@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssn_contract.manifest import Head, Regime
+from ssn_trainer.data.images import check_masks
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import DataError, UsageError
@@ -37,9 +38,10 @@ class Order:
     version: str
     regime: Regime | None
     """None: weak where the training part has bad images, else unsupervised."""
-    head: Head = Head.SUPERSIMPLENET
+    head: Head | None = None
+    """None: the preset's."""
     variant: Variant | None = None
-    """None: jims. For the published preset's classification head; the default has none."""
+    """None: jims. For the published classification head; the others have none."""
     preset: Preset = "default"
     backbone: str = "resnet18"
     weights: str = "auto"
@@ -76,12 +78,13 @@ def fit(order: Order, console: Console) -> Fitted:
     with console.status(f"reading {order.data}"):
         dataset = load(order.data, order.group_by)
         parts = split(dataset, order.seed)
+        check_masks(parts.test)
     regime = choose_regime(order.regime, parts, console)
     recipe = make_recipe(order.preset, order.head, regime, order.epochs, order.batch)
-    if order.variant and (recipe.lean or order.head is Head.GAP_CAM):
+    if order.variant and recipe.head is not Head.SUPERSIMPLENET:
         msg = (
             f"--variant {order.variant}: says what the published classification head sees; use it "
-            "with --preset published and --head supersimplenet, or leave it out"
+            f"with --head {Head.SUPERSIMPLENET.value}, or leave it out"
         )
         raise UsageError(msg)
     learned = _learned(parts, regime)
@@ -123,9 +126,9 @@ def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
     extractor = Extractor(backbone, recipe.upscale)
     torch.manual_seed(order.seed)
     head: AnyHead
-    if order.head is Head.GAP_CAM:
+    if recipe.head is Head.GAP_CAM:
         head = GapCamHead(extractor.channels, recipe.cls_channels)
-    elif recipe.lean:
+    elif recipe.head is Head.LEAN:
         head = LeanHead(extractor.channels, recipe.hidden, labels=regime is Regime.WEAK)
     else:
         variant = order.variant or "jims"

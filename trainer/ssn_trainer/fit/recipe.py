@@ -13,6 +13,7 @@ Preset = Literal["default", "published"]
 class Recipe:
     """Everything that decides what is trained, but for the data, the backbone and the seed."""
 
+    head: Head
     epochs: int
     batch: int
     upscale: int
@@ -21,8 +22,6 @@ class Recipe:
     """Channels between the two layers of the segmentation head."""
     cls_channels: int
     """Channels of the convolution in the classification head, and in GAP+CAM."""
-    lean: bool
-    """The lean head, instead of the published classification head."""
     standardise: bool
     """Standardise features per channel over the good training images."""
     sigma: float
@@ -44,12 +43,12 @@ class Recipe:
 
 
 _PUBLISHED = Recipe(
+    head=Head.SUPERSIMPLENET,
     epochs=300,
     batch=32,
     upscale=2,
     hidden=1024,
     cls_channels=128,
-    lean=False,
     standardise=False,
     sigma=0.015,
     perlin_threshold=0.2,
@@ -66,11 +65,11 @@ _PUBLISHED = Recipe(
 # Measured on two cores in minutes: features standardised, noise to match, layer2's own grid.
 _DEFAULT = replace(
     _PUBLISHED,
+    head=Head.LEAN,
     epochs=12,
     upscale=1,
     hidden=256,
     cls_channels=64,
-    lean=True,
     standardise=True,
     sigma=0.25,
     lr_adaptor=5e-4,
@@ -83,9 +82,9 @@ _DEFAULT = replace(
 
 
 def make_recipe(
-    preset: Preset, head: Head, regime: Regime, epochs: int | None, batch: int | None
+    preset: Preset, head: Head | None, regime: Regime, epochs: int | None, batch: int | None
 ) -> Recipe:
-    """Return the preset for a head and a regime, with `epochs` and `batch` where they are given.
+    """Return the preset for a regime, with `head`, `epochs` and `batch` where they are given.
 
     Raises UsageError for a regime that is not available, or that the head cannot be trained in.
     """
@@ -96,6 +95,7 @@ def make_recipe(
         msg = f"head {head.value}: learns from bad images; use --regime weak, or another --head"
         raise UsageError(msg)
     recipe = _PUBLISHED if preset == "published" else _DEFAULT
+    recipe = replace(recipe, head=head or recipe.head)
     if regime is Regime.WEAK:
         recipe = replace(recipe, perlin_threshold=0.6, flips=True)
         if preset == "default":

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssn_contract.manifest import Head
+
 Variant = Literal["icpr", "jims"]
 
 HIGHEST_SHARE = 0.008
@@ -16,6 +18,8 @@ class SuperSimpleNetHead(nn.Module):
 
     `variant`: the classification head sees adapted features (icpr) or unadapted ones (jims).
     """
+
+    kind = Head.SUPERSIMPLENET
 
     def __init__(self, channels: int, hidden: int, cls_channels: int, variant: Variant) -> None:
         super().__init__()
@@ -51,6 +55,8 @@ class LeanHead(nn.Module):
     `labels` a linear term over pooled features is added, which sees what no single cell shows
     (uneven light, a wrong grain); its weights are set from outside, not by gradients.
     """
+
+    kind = Head.LEAN
 
     def __init__(self, channels: int, hidden: int, *, labels: bool) -> None:
         super().__init__()
@@ -89,6 +95,8 @@ class GapCamHead(nn.Module):
     Average pooling and the classifier commute, so the class activation map is computed first and
     the score is its mean. Needs no masks.
     """
+
+    kind = Head.GAP_CAM
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

@@ -18,14 +18,14 @@ from ssn_agent.errors import AgentError
 from ssn_agent.frames.pixels import read_image, to_network_input
 from ssn_agent.inference.engine import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
-from ssn_contract.manifest import Head, Regime
+from ssn_contract.manifest import Regime
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split
 from ssn_trainer.errors import PackError
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
-from ssn_trainer.model.heads import GapCamHead, SuperSimpleNetHead
+from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.export import export_onnx, halve_weights
 from ssn_trainer.pack.judge import judge, metrics, score_only
@@ -231,7 +231,7 @@ def _manifest(network: Network, title: Title) -> dict[str, object]:
         "created_at": dt.datetime.now(dt.timezone.utc),
         "trainer": f"ssn-trainer {__version__}",
         "regime": title.regime,
-        "head": Head.GAP_CAM if isinstance(head, GapCamHead) else Head.SUPERSIMPLENET,
+        "head": head.kind,
         "variant": head.variant if isinstance(head, SuperSimpleNetHead) else None,
         "backbone": title.backbone,
         "input": {

@@ -14,6 +14,7 @@ from ssn_agent.atomic import atomic_text
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.scorer import Scorer
+from ssn_trainer.data.images import check_masks
 from ssn_trainer.data.samples import load_test
 from ssn_trainer.errors import DataError
 from ssn_trainer.pack.bundle import used_digests
@@ -49,6 +50,7 @@ def evaluate(path: Path, data: Path, console: Console) -> Evaluation:
     if not unseen:
         msg = f"{data}: {path.name} was trained or tuned on all of its images; give it others"
         raise DataError(msg)
+    check_masks(unseen)
     size = scorer.input
     with Progress(console=console) as progress:
         task = progress.add_task("judging", total=len(unseen))
