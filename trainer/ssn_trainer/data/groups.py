@@ -40,20 +40,24 @@ def assign_groups(
     own: list[str],
     own_words: str,
     thumbnails: list[Thumbnail],
-    unread: frozenset[str] = frozenset(),
+    unread: frozenset[str],
+    test: frozenset[str],
 ) -> Grouping:
     """Group images by `group_by`: near-duplicates, a CSV file or a regular expression.
 
-    None takes the groups `own` that the layout told. The CSV file may list `unread` images too,
-    which are a marked test part, but not in the group of another part's image. Raises DataError
-    where list or expression do not fit the images.
+    None takes the groups `own` that the layout told. The CSV file may list `unread` images too;
+    those of them that are marked `test` may not be in a group with images to learn from. Raises
+    DataError where list or expression do not fit the images.
     """
     if group_by is None:
         groups, words = own, own_words
     elif group_by == NEAR_DUPLICATES:
         groups, words = _near_duplicates(names, thumbnails)
     elif group_by.lower().endswith(".csv"):
-        groups, words = _from_csv(names, Path(group_by), unread), f"the list {Path(group_by).name}"
+        groups, words = (
+            _from_csv(names, Path(group_by), unread, test),
+            f"the list {Path(group_by).name}",
+        )
     else:
         groups = _from_expression(names, group_by)
         words = f"the expression {group_by} on the name"
@@ -94,7 +98,9 @@ def _components(names: list[str], rows: NDArray[np.intp], columns: NDArray[np.in
     return [first[c] for c in component.tolist()]
 
 
-def _from_csv(names: list[str], path: Path, unread: frozenset[str]) -> list[str]:
+def _from_csv(
+    names: list[str], path: Path, unread: frozenset[str], test: frozenset[str]
+) -> list[str]:
     faults: list[str] = []
     listed: dict[str, str] = {}
     for row in read_rows(path, ("image", "group"), None, faults):
@@ -119,7 +125,7 @@ def _from_csv(names: list[str], path: Path, unread: frozenset[str]) -> list[str]
         msg = f"{path}: {len(missing)} images are not listed: {some(missing)}; list them all"
         raise DataError(msg)
     groups = [listed[n] for n in names]
-    both = sorted(set(groups) & {listed[n] for n in unread if n in listed})
+    both = sorted(set(groups) & {listed[n] for n in test if n in listed})
     if both:
         msg = f"{path}: groups both in the test part and outside of it: {some(both)}; part them"
         raise DataError(msg)

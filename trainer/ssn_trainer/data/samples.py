@@ -131,6 +131,7 @@ def group_images(listing: Listing, read: Sequence[Read], how: str | None) -> Gro
         own_words=listing.groups_by or "",
         thumbnails=[r.look.thumbnail for r in read if r.look],
         unread=frozenset(s.name for s in others),
+        test=frozenset(s.name for s in others if s.part == "test"),
     )
 
 
