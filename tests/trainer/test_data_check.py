@@ -178,6 +178,7 @@ def test_next_to_no_images_are_an_error_and_no_crash(sound: Path, kept: int) -> 
 
 def test_a_grouping_that_does_not_fit_is_told_beside_the_rest(sound: Path) -> None:
     (sound / "good" / "0.png").write_bytes(b"no image")
+    photograph_twice(sound / "good" / "a.png", sound / "good" / "b.png")
     report = check(sound, "nothing like it")
     assert [f.topic for f in report.findings] == ["unreadable", "grouping"]
 

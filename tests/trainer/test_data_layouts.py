@@ -267,6 +267,11 @@ def test_what_has_no_group_is_its_own_where_others_have_one(table: Path) -> None
     assert by_name(data.samples)["images/0.png"].group == "images/0.png"
 
 
+def test_a_list_of_groups_beside_a_table_is_not_taken_unasked(table: Path) -> None:
+    (table.parent / "groups.csv").write_text("image,group\nimages/0.png,g\n")
+    assert load(table).grouped_by == "the column group"
+
+
 def test_a_group_in_two_splits_is_named(table: Path) -> None:
     refused(change(table, ",g2,", ",g3,"), "group g3 is in test and train")
 

@@ -140,11 +140,9 @@ def _make_fold(
     except DataError as error:
         msg = f"{what}: its train part cannot be cut into train and tune: {error}"
         raise DataError(msg) from error
-    groups, digests = {s.group for s in learned}, {s.digest for s in learned}
-    seen = {pixels[s.name] for s in learned}
-    leaks = tuple(
-        s for s in test if s.group in groups or s.digest in digests or pixels[s.name] in seen
-    )
+    groups = {s.group for s in learned}
+    seen = {pixels[s.name] for s in learned}  # identical files have identical pixels
+    leaks = tuple(s for s in test if s.group in groups or pixels[s.name] in seen)
     used = {s.name for s in (*learned, *test)}
     unused = tuple(s for s in samples if s.name not in used)
     return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks, unused)
