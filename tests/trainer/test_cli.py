@@ -85,6 +85,50 @@ def test_inspect_prints_the_manifest(run: Run, weak: Fitted) -> None:
     assert json.loads(out)["name"] == "plates"
 
 
+def test_data_check_says_all_and_its_exit_code_tells_errors_from_warnings(
+    run: Run, plates: Path, tmp_path: Path
+) -> None:
+    code, out, _ = run("data", "check", plates, "--group-by", ".*", "--json")
+    answer = json.loads(out.splitlines()[-1])
+    assert (code, answer["errors"], answer["labels"]) == (0, 0, {"good": 40, "bad": 20})
+    data = shutil.copytree(plates, tmp_path / "data")
+    shutil.copy(data / "good" / "0.png", data / "good" / "again.png")
+    code, out, _ = run("data", "check", data, "--json")
+    answer = json.loads(out.splitlines()[-1])
+    assert (code, answer["errors"], answer["warnings"]) == (0, 0, 1)
+    assert answer["findings"][0]["images"] == [["good/0.png", "good/again.png"]]
+    (data / "good" / "1.png").write_bytes(b"")
+    code, out, err = run("data", "check", data, "--format", "folder")
+    assert code == 1
+    assert "1 error, 1 warning" in out
+    assert "Traceback" not in out + err
+
+
+def test_fit_and_eval_take_a_table_and_the_name_of_its_layout(
+    run: Run, weak: Fitted, plates: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(plates, tmp_path / "data")
+    splits = ("train", "train", "tune", "test")
+    rows = [
+        f"{p.relative_to(data)},{'good' if p.parent.name == 'good' else 'bad'},{splits[i % 4]}"
+        for i, p in enumerate(sorted(data.rglob("*[0-9].png")))
+    ]
+    (data / "all.csv").write_text("\n".join(["image,label,split", *rows]))
+    code, out, _ = run(
+        "fit", data / "all.csv", "--format", "csv", "--group-by", ".*", "--out", tmp_path / "out",
+        "--weights", "none", "--image-size", 64, "--epochs", 1, "--device", "cpu", "--json",
+    )  # fmt: skip
+    answer = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert (answer["train"], answer["tune"], answer["test"]) == (30, 15, 0)
+    code, out, _ = run("eval", answer["bundle"], data / "all.csv", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["judged"] == 15
+    code, _, err = run("eval", weak.packed.path, data / "all.csv", "--format", "ksdd")
+    assert code == 2
+    assert "the format ksdd is a folder" in err
+
+
 def test_version_and_help_need_no_torch() -> None:
     script = "import sys; from ssn_trainer import cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -3,20 +3,11 @@
 import hashlib
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from ssn_trainer.data.samples import load, load_test
 from ssn_trainer.errors import DataError, UsageError
-
-
-def draw(path: Path, seed: int | None = None, shape: tuple[int, ...] = (40, 50)) -> Path:
-    """Write a picture that is different for every path (or seed)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = int(hashlib.md5(str(path).encode()).hexdigest()[:8], 16) if seed is None else seed  # noqa: S324 -- a seed, no secret
-    assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
-    return path
+from support.pictures import draw
 
 
 @pytest.fixture

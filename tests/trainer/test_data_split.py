@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssn_trainer.data.listing import Part
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import DataError
@@ -17,9 +18,7 @@ from ssn_trainer.errors import DataError
 PARTS = ("train", "tune", "test")
 
 
-def sample(
-    number: int, group: str, kind: str | None = None, part: Literal["train", "test"] | None = None
-) -> Sample:
+def sample(number: int, group: str, kind: str | None = None, part: Part | None = None) -> Sample:
     folder = f"{part}/{kind or 'good'}" if part else kind or "good"
     name = f"{folder}/{number:04}.png"
     label: Literal["good", "bad"] = "good" if kind is None else "bad"
@@ -38,7 +37,7 @@ def named_parts(cut: Split) -> dict[str, list[str]]:
 @st.composite
 def labelled_groups(
     draw: st.DrawFn,
-    part: Literal["train", "test"] | None = None,
+    part: Part | None = None,
     kinds: Sequence[str | None] = (None, "crack", "stain"),
     least: int = 3,
 ) -> list[Sample]:
@@ -146,3 +145,33 @@ def test_near_duplicates_that_swallow_a_third_are_refused_with_the_remedy() -> N
     with pytest.raises(DataError, match=r"15 of 40 images look like lump.*--group-by"):
         split(data_set(samples, "near-duplicates (similarity 0.60 or more)"), 0)
     assert split(data_set(samples, "the list groups.csv"), 0).train
+
+
+def marked(part: Part, first: int, kinds: Sequence[str | None]) -> list[Sample]:
+    return [sample(first + i, f"g{first + i}", kind, part) for i, kind in enumerate(kinds)]
+
+
+def test_what_is_marked_to_tune_on_is_taken_as_it_is() -> None:
+    train, tune = marked("train", 0, [None] * 6), marked("tune", 10, [None, "crack"])
+    cut = split(data_set([*train, *tune]), 0)
+    assert (cut.train, cut.tune, cut.test) == (tuple(train), tuple(reversed(tune)), ())
+
+
+def test_a_group_in_two_marked_parts_is_named() -> None:
+    train, tune = marked("train", 0, [None] * 6), marked("tune", 5, [None] * 3)
+    with pytest.raises(DataError, match=r"marked train and tune: g5;.*--group-by"):
+        split(data_set([*train, *tune]), 0)
+
+
+@pytest.mark.parametrize("part", ["train", "tune"])
+def test_a_marked_part_without_good_images_is_named(part: Part) -> None:
+    other: Part = "tune" if part == "train" else "train"
+    samples = [*marked(part, 0, ["crack"]), *marked(other, 5, [None] * 3)]
+    with pytest.raises(DataError, match=f"marked {part}"):
+        split(data_set(samples), 0)
+
+
+def test_a_class_with_one_image_is_refused_in_plain_words() -> None:
+    samples = [sample(i, f"g{i}") for i in range(9)] + [sample(9, "g9", "crack")]
+    with pytest.raises(DataError, match="the bad images show one part, but each of the 3"):
+        split(data_set(samples), 0)

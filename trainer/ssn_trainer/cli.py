@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train models for SSN Inspect from labelled images.",
 )
+data_app = typer.Typer(no_args_is_help=True, help="Look at labelled images.")
+app.add_typer(data_app, name="data")
 
 
 class RegimeOption(str, Enum):
@@ -58,11 +60,27 @@ class DeviceOption(str, Enum):
     CUDA = "cuda"
 
 
+class FormatOption(str, Enum):
+    """`--format`."""
+
+    AUTO = "auto"
+    FOLDER = "folder"
+    MVTEC = "mvtec"
+    KSDD = "ksdd"
+    KSDD2 = "ksdd2"
+    LEDGER = "ledger"
+    CSV = "csv"
+
+
+Data = Annotated[Path, typer.Argument(help="Folder of labelled images, or a CSV of them.")]
+DataFormat = Annotated[
+    FormatOption, typer.Option("--format", help="How DATA is laid out: see docs/data.md.")
+]
 GroupBy = Annotated[
     str | None,
     typer.Option(
         help="CSV of image,group, a regular expression on the name, or near-duplicates. "
-        "[default: groups.csv in DATA, else near-duplicates]"
+        "[default: groups.csv in DATA, else the layout's own, else near-duplicates]"
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
@@ -70,7 +88,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last 
 
 @app.command()
 def fit(
-    data: Annotated[Path, typer.Argument(help="Folder of labelled images.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
     regime: RegimeOption = RegimeOption.AUTO,
     backbone: str = "resnet18",
@@ -82,6 +100,7 @@ def fit(
     batch: Annotated[int | None, typer.Option(min=2, help="[default: the preset's]")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: DeviceOption = DeviceOption.AUTO,
+    format_: DataFormat = FormatOption.AUTO,
     group_by: GroupBy = None,
     head: Annotated[Head | None, typer.Option(help="[default: the preset's]")] = None,
     variant: Annotated[
@@ -117,6 +136,7 @@ def fit(
         batch=batch,
         seed=seed,
         device=device.value,
+        format=format_.value,
         group_by=group_by,
     )
     fitted = job.fit(order, Console(stderr=True))
@@ -142,16 +162,17 @@ def fit(
 @app.command("eval")
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A .ssn file.")],
-    data: Annotated[Path, typer.Argument(help="Folder of labelled images.")],
+    data: Data,
     scores: Annotated[
         Path | None, typer.Option(help="CSV file for the published score of each image.")
     ] = None,
+    format_: DataFormat = FormatOption.AUTO,
     as_json: Json = False,
 ) -> None:
     """Judge a bundle on the images of DATA that it was neither trained nor tuned on."""
     from ssn_trainer.pack import evaluation  # as above
 
-    result = evaluation.evaluate(bundle, data, Console(stderr=True))
+    result = evaluation.evaluate(bundle, data, Console(stderr=True), format_.value)
     if scores is not None:
         evaluation.write_scores(result, scores)
     _answer(
@@ -174,6 +195,26 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="A .ssn file.")]) -> Non
     Console().print_json(
         json.dumps({"digest": opened.digest, **opened.manifest.model_dump(mode="json")})
     )
+
+
+@data_app.command("check")
+def check_data(
+    data: Data,
+    format_: DataFormat = FormatOption.AUTO,
+    group_by: GroupBy = None,
+    as_json: Json = False,
+) -> None:
+    """Say what DATA holds and what is wrong with it, all at once; exit code 1 for errors."""
+    from ssn_trainer.data.check import check  # scipy takes a second to load
+    from ssn_trainer.data.show import show
+
+    with Console(stderr=True).status(f"reading {data}"):
+        report = check(data, group_by, format_.value)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), allow_nan=False))
+    else:
+        show(report, Console())
+    raise typer.Exit(1 if report.errors else 0)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,8 +3,8 @@
 A split that puts photographs of one part on both sides reports figures that are far too good.
 """
 
-import csv
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +13,58 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ssn_trainer.data.duplicates import Thumbnail, similarities, valley
+from ssn_trainer.data.listing import some
+from ssn_trainer.data.tables import read_rows
 from ssn_trainer.errors import DataError
 
 NEAR_DUPLICATES = "near-duplicates"
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The group of each image, in the images' order."""
+
+    own: tuple[str, ...]
+    """As told; see `assign_groups`."""
+    joined: tuple[str, ...]
+    """The same, where groups that hold identical files are one."""
+    words: str
+    """How the groups were told."""
 
 
 def assign_groups(
     names: list[str],
     digests: list[str],
     group_by: str | None,
-    thumbnails: list[Thumbnail] | None,
-    unread: frozenset[str] = frozenset(),
-) -> tuple[list[str], str]:
-    """Return the group of each image, and in words how the groups were told.
+    *,
+    own: list[str],
+    own_words: str,
+    thumbnails: list[Thumbnail],
+    unread: frozenset[str],
+    test: frozenset[str],
+) -> Grouping:
+    """Group images by `group_by`: near-duplicates, a CSV file or a regular expression.
 
-    Given `thumbnails`, near-duplicates are looked for; else `group_by` is a CSV file, which may
-    list `unread` images too, or a regular expression. Raises DataError where the list or the
-    expression does not fit the images.
+    None takes the groups `own` that the layout told. The CSV file may list `unread` images too;
+    those of them that are marked `test` may not be in a group with images to learn from. Raises
+    DataError where list or expression do not fit the images.
     """
-    if thumbnails is not None:
+    if group_by is None:
+        groups, words = own, own_words
+    elif group_by == NEAR_DUPLICATES:
         groups, words = _near_duplicates(names, thumbnails)
-    elif group_by is not None and group_by.lower().endswith(".csv"):
-        groups, words = _from_csv(names, Path(group_by), unread), f"the list {Path(group_by).name}"
+    elif group_by.lower().endswith(".csv"):
+        groups, words = (
+            _from_csv(names, Path(group_by), unread, test),
+            f"the list {Path(group_by).name}",
+        )
     else:
-        groups = _from_expression(names, group_by or "")
+        groups = _from_expression(names, group_by)
         words = f"the expression {group_by} on the name"
     joined = _join(groups, digests)
     if len(set(joined)) < len(set(groups)):
         words += f" ({len(set(groups)) - len(set(joined))} groups joined by identical files)"
-    return joined, words
+    return Grouping(tuple(groups), tuple(joined), words)
 
 
 def _near_duplicates(names: list[str], thumbnails: list[Thumbnail]) -> tuple[list[str], str]:
@@ -75,38 +98,38 @@ def _components(names: list[str], rows: NDArray[np.intp], columns: NDArray[np.in
     return [first[c] for c in component.tolist()]
 
 
-def _from_csv(names: list[str], path: Path, unread: frozenset[str]) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: cannot be read ({error}); give a CSV file with the columns image,group"
-        raise DataError(msg) from error
-    if header is None or not {"image", "group"} <= set(header):
-        msg = f"{path}: its first line must be image,group (it is {','.join(header or [])!r})"
-        raise DataError(msg)
+def _from_csv(
+    names: list[str], path: Path, unread: frozenset[str], test: frozenset[str]
+) -> list[str]:
+    faults: list[str] = []
     listed: dict[str, str] = {}
-    for row in rows:
+    for row in read_rows(path, ("image", "group"), None, faults):
         image, group = row["image"], row["group"]
         if not image or not group:
-            msg = f"{path}: a line without image or group ({image!r}, {group!r}); complete it"
-            raise DataError(msg)
-        if listed.setdefault(image, group) != group:
-            msg = f"{path}: {image} is listed in two groups, {listed[image]} and {group}; keep one"
-            raise DataError(msg)
+            faults.append(f"{row.place}: without image or group ({image!r}, {group!r}); complete")
+        elif listed.setdefault(image, group) != group:
+            faults.append(
+                f"{row.place}: {image} is listed in two groups, {listed[image]} and {group}; "
+                "keep one"
+            )
+    if faults:
+        raise DataError(some(faults, "\n"))
     unknown, missing = (
         sorted(set(listed) - set(names) - unread),
         [n for n in names if n not in listed],
     )
     if unknown:
-        msg = f"{path}: {len(unknown)} listed images are not there, as {_first(unknown)}"
+        msg = f"{path}: {len(unknown)} listed images are not there: {some(unknown)}"
         raise DataError(f"{msg}; names are relative to the data folder, as good/NAME.jpg")
     if missing:
-        msg = f"{path}: {len(missing)} images are not listed, as {_first(missing)}; list them all"
+        msg = f"{path}: {len(missing)} images are not listed: {some(missing)}; list them all"
         raise DataError(msg)
-    return [listed[n] for n in names]
+    groups = [listed[n] for n in names]
+    both = sorted(set(groups) & {listed[n] for n in test if n in listed})
+    if both:
+        msg = f"{path}: groups both in the test part and outside of it: {some(both)}; part them"
+        raise DataError(msg)
+    return groups
 
 
 def _from_expression(names: list[str], expression: str) -> list[str]:
@@ -123,12 +146,8 @@ def _from_expression(names: list[str], expression: str) -> list[str]:
     unmatched = [n for n, group in zip(names, groups, strict=True) if not group]
     if unmatched:
         msg = (
-            f"--group-by {expression}: {len(unmatched)} of {len(names)} names do not match, as "
-            f"{_first(unmatched)}; each image needs a group"
+            f"--group-by {expression}: {len(unmatched)} of {len(names)} names do not match: "
+            f"{some(unmatched)}; each image needs a group"
         )
         raise DataError(msg)
     return [group for group in groups if group]
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:5])

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixels import Pixels, read_image, to_network_input
+from ssn_trainer.data.reading import marked_pixels
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.errors import DataError
 
@@ -41,8 +42,7 @@ def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
             f"{size[1]} x {size[0]}; make the mask anew in the image's size"
         )
         raise DataError(msg)
-    planes = mask.reshape(*mask.shape[:2], -1)  # [H, W] or [H, W, 3] -> [H, W, C]
-    marked = planes.max(axis=2) > 0
+    marked = marked_pixels(mask) > 0
     if not marked.any():
         msg = f"{sample.mask}: marks no pixel of a bad image; complete or remove it"
         raise DataError(msg)

@@ -2,9 +2,11 @@
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssn_trainer.data.groups import NEAR_DUPLICATES
+from ssn_trainer.data.listing import some
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.errors import DataError
 
@@ -24,27 +26,47 @@ class Split:
 def split(dataset: DataSet, seed: int) -> Split:
     """Cut a data set 60 : 20 : 20 by images, stratified by label and defect type, by group.
 
-    Where the layout marks what is to be trained on, only train and tune are cut, 3 : 1: the test
-    part is not looked at before `eval`. The outcome depends on the seed and the samples, not on
-    their order.
+    Where the layout marks what is to be trained on, only train and tune are cut, 3 : 1, or taken
+    as they are if the layout marks what is to be tuned on, too: the test part is not looked at
+    before `eval`. The outcome depends on the seed and the samples, not on their order.
 
-    Raises DataError where a label has too few groups to be in every part, or where near-duplicates
-    make one group of more than a third of the images.
+    Raises DataError where a label has too few groups to be in every part, where near-duplicates
+    make one group of more than a third of the images, or where marked parts share a group.
     """
-    _refuse_lump(dataset)
+    refuse_lump(dataset)
     samples = sorted(dataset.samples, key=lambda s: s.name)
+    if any(s.part == "tune" for s in samples):
+        return _as_marked(samples)
     marked = any(s.part == "train" for s in samples)
     parts = ("train", "tune") if marked else tuple(_SHARES)
-    cut = _cut(samples, {part: _SHARES[part] for part in parts}, seed)
-    return Split(cut["train"], cut["tune"], cut.get("test", ()))
+    parts_cut = cut(samples, {part: _SHARES[part] for part in parts}, seed)
+    return Split(parts_cut["train"], parts_cut["tune"], parts_cut.get("test", ()))
 
 
-def _cut(
+def _as_marked(samples: list[Sample]) -> Split:
+    marked = {part: tuple(s for s in samples if s.part == part) for part in ("train", "tune")}
+    for part, held in marked.items():
+        if not any(s.label == "good" for s in held):
+            msg = f"no image of a good part is marked {part}; mark some, or mark nothing {part}"
+            raise DataError(msg)
+    both = {s.group for s in marked["train"]} & {s.group for s in marked["tune"]}
+    if both:
+        msg = (
+            f"images of one part are marked train and tune: {some(sorted(both))}; keep each group "
+            "in one split, or correct the grouping with --group-by"
+        )
+        raise DataError(msg)
+    return Split(marked["train"], marked["tune"], ())
+
+
+def cut(
     samples: list[Sample], shares: dict[str, float], seed: int
 ) -> dict[str, tuple[Sample, ...]]:
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.group].append(sample)
+    """Cut samples, ordered by name, into parts of those shares, stratified and by group.
+
+    Raises DataError where a label has too few groups to be in every part.
+    """
+    groups = by_group(samples)
     _refuse_too_few(groups, len(shares))
     order = sorted(groups)
     random.Random(seed).shuffle(order)  # noqa: S311 -- a reproducible draw, no secret
@@ -56,6 +78,14 @@ def _cut(
     if not _covers(groups, placed, len(shares)):
         placed = _place(kinds, order, shares, _one_of_each(groups, order, shares))
     return {p: tuple(s for s in samples if placed[s.group] == p) for p in shares}
+
+
+def by_group(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Return the samples of each group."""
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.group].append(sample)
+    return groups
 
 
 def _place(
@@ -89,7 +119,7 @@ def _place(
     return placed
 
 
-def _labels(groups: dict[str, list[Sample]]) -> dict[str, set[str]]:
+def holders_of(groups: dict[str, list[Sample]]) -> dict[str, set[str]]:
     """Return for each label the groups that hold it."""
     holders: dict[str, set[str]] = defaultdict(set)
     for group, members in groups.items():
@@ -100,7 +130,7 @@ def _labels(groups: dict[str, list[Sample]]) -> dict[str, set[str]]:
 
 def _covers(groups: dict[str, list[Sample]], placed: dict[str, str], parts: int) -> bool:
     """Tell whether every label is in every part."""
-    return all(len({placed[g] for g in held}) == parts for held in _labels(groups).values())
+    return all(len({placed[g] for g in held}) == parts for held in holders_of(groups).values())
 
 
 def _one_of_each(
@@ -111,7 +141,7 @@ def _one_of_each(
     Groups of both labels go first, one a part: then a label with as many groups as there are parts
     always has one left for each part that still lacks it.
     """
-    holders = _labels(groups)
+    holders = holders_of(groups)
     fixed: dict[str, str] = {}
     lacks = {label: list(reversed(shares)) for label in holders}  # the smallest part takes first
     lightest = order[::-1]
@@ -127,21 +157,22 @@ def _one_of_each(
 
 
 def _refuse_too_few(groups: dict[str, list[Sample]], parts: int) -> None:
-    holders = _labels(groups)
+    holders = holders_of(groups)
     if "good" not in holders:
         msg = "no image of a good part is left to train on; add good images"
         raise DataError(msg)
     for label, held in holders.items():
         if len(held) < parts:
+            shown = "one part" if len(held) == 1 else f"{len(held)} different parts"
             msg = (
-                f"the {label} images show {len(held)} different parts, but each of the {parts} "
-                f"parts of the split needs one of its own; add {label} images of other parts, or "
-                "correct the grouping with --group-by"
+                f"the {label} images show {shown}, but each of the {parts} parts of the split "
+                f"needs one of its own; add {label} images of other parts, or correct the "
+                "grouping with --group-by"
             )
             raise DataError(msg)
 
 
-def _refuse_lump(dataset: DataSet) -> None:
+def refuse_lump(dataset: DataSet) -> None:
     """Raise DataError where near-duplicates found one group too large to be one part."""
     group, count = Counter(s.group for s in dataset.samples).most_common(1)[0]
     total = len(dataset.samples)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.images import check_masks
+from ssn_trainer.data.listing import Format
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import DataError, UsageError
@@ -52,6 +53,7 @@ class Order:
     seed: int = 0
     device: str = "auto"
     group_by: str | None = None
+    format: Format = "auto"
     half_weights: bool = False
     """Store the weights as float16: half the size, other scores in the fourth digit."""
 
@@ -76,9 +78,11 @@ def fit(order: Order, console: Console) -> Fitted:
     device = choose_device(order.device)
     _make_folder(order.out)
     with console.status(f"reading {order.data}"):
-        dataset = load(order.data, order.group_by)
+        dataset = load(order.data, order.group_by, order.format)
         parts = split(dataset, order.seed)
         check_masks(parts.test)
+    for note in dataset.notes:
+        console.print(f"data: {note}")
     regime = choose_regime(order.regime, parts, console)
     recipe = make_recipe(order.preset, order.head, regime, order.epochs, order.batch)
     if order.variant and recipe.head is not Head.SUPERSIMPLENET:

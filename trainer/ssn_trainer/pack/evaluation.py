@@ -15,6 +15,7 @@ from ssn_agent.bundles.archive import Bundle
 from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.scorer import Scorer
 from ssn_trainer.data.images import check_masks
+from ssn_trainer.data.listing import Format
 from ssn_trainer.data.samples import load_test
 from ssn_trainer.errors import DataError
 from ssn_trainer.pack.bundle import used_digests
@@ -36,7 +37,12 @@ class Evaluation:
     seconds: float
 
 
-def evaluate(path: Path, data: Path, console: Console) -> Evaluation:
+def evaluate(
+    path: Path,
+    data: Path,
+    console: Console,
+    format: Format = "auto",  # noqa: A002 -- the option's name
+) -> Evaluation:
     """Judge the images which the layout marks as test, or else all, but none the bundle learned.
 
     Raises BundleError, EngineError, DataError.
@@ -44,7 +50,7 @@ def evaluate(path: Path, data: Path, console: Console) -> Evaluation:
     start = time.monotonic()
     bundle = Bundle.open(path)
     scorer = Scorer(bundle)
-    offered = load_test(data)
+    offered = load_test(data, format)
     used = used_digests(bundle)
     unseen = [s for s in offered if s.digest not in used]
     if not unseen:

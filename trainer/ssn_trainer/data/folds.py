@@ -1,0 +1,158 @@
+"""Folds for cross-validation: drawn by group, or as a file says."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ssn_agent.errors import ImageError
+from ssn_agent.frames.pixels import read_image
+from ssn_trainer.data.listing import some
+from ssn_trainer.data.reading import pixel_digest
+from ssn_trainer.data.samples import DataSet, Sample
+from ssn_trainer.data.split import Split, by_group, cut, holders_of, refuse_lump
+from ssn_trainer.errors import DataError
+
+_TUNE_SHARES = {"train": 4.0, "tune": 1.0}
+_LEAST_GROUPS = 3
+"""One to test, tune and train on each."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold; its parts are ordered by name."""
+
+    split: Split
+    leaks: tuple[Sample, ...]
+    """Test samples whose group, file or very pixels are in train or tune too."""
+    unused: tuple[Sample, ...]
+    """Samples that a given file puts in neither part."""
+
+
+class _Sides(BaseModel):
+    train: Annotated[list[str], Field(min_length=1)]
+    test: Annotated[list[str], Field(min_length=1)]
+
+
+class _FoldsFile(BaseModel):
+    folds: Annotated[list[_Sides], Field(min_length=1)]
+
+
+def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
+    """Draw `count` folds: each sample is tested once, no group is cut, labels are in all.
+
+    Stratified by label and defect type, as `split` is. A fifth of what a fold does not test tunes.
+    The layout's marks do not count. The outcome depends on seed and samples, not on their order.
+
+    Raises DataError, saying how many folds are possible, where a label has too few groups.
+    """
+    refuse_lump(dataset)
+    samples = sorted(dataset.samples, key=lambda s: s.name)
+    holders = holders_of(by_group(samples))
+    scarce = min(holders, key=lambda label: len(holders[label]))
+    possible = len(holders[scarce])
+    if not 2 <= count <= possible or possible < _LEAST_GROUPS:
+        offer = f"up to {possible} folds are" if possible >= _LEAST_GROUPS else "no fold is"
+        msg = (
+            f"{dataset.root}: cannot be cut into {count} folds: the {scarce} images show "
+            f"{possible} different parts, so {offer} possible; ask for 2 or more and no more than "
+            f"that, or add {scarce} images of other parts"
+        )
+        raise DataError(msg)
+    parts = cut(samples, {str(n): 1.0 for n in range(count)}, seed)
+    pixels = _pixel_digests(samples)
+    return tuple(
+        _make_fold(
+            samples,
+            [s for other, held in parts.items() if other != n for s in held],
+            test,
+            pixels,
+            seed,
+            f"fold {int(n) + 1} of {count}",
+        )
+        for n, test in parts.items()
+    )
+
+
+def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
+    """Read folds in the form of KolektorSDD's: {"folds": [{"train": [...], "test": [...]}]}.
+
+    An entry is a group, as it was before identical files joined it to others, or an image's name.
+    The file is followed, leaks included; they are listed, not repaired. A fifth of a fold's train
+    part tunes, cut by group, stratified, by `seed`.
+
+    Raises DataError where the file cannot be read, names what is not there, or leaves a train part
+    that cannot be cut.
+    """
+    try:
+        sides = _FoldsFile.model_validate_json(path.read_bytes()).folds
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); give a JSON file of folds"
+        raise DataError(msg) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(piece) for piece in first["loc"]) or "the file"
+        wanted = '{"folds": [{"train": [GROUP, ...], "test": [GROUP, ...]}, ...]}'
+        msg = f"{path}: {where}: {first['msg']}; wanted is {wanted}"
+        raise DataError(msg) from error
+    samples = sorted(dataset.samples, key=lambda s: s.name)
+    names = {s.name for s in samples} | {s.own_group for s in samples}
+    unknown = sorted({e for side in sides for e in (*side.train, *side.test)} - names)
+    if unknown:
+        msg = (
+            f"{path}: {len(unknown)} entries are neither a group nor an image of {dataset.root}: "
+            f"{some(unknown)}; the groups were told by {dataset.grouped_by}"
+        )
+        raise DataError(msg)
+    pixels = _pixel_digests(samples)
+    return tuple(
+        _make_fold(
+            samples,
+            _named(samples, side.train),
+            _named(samples, side.test),
+            pixels,
+            seed,
+            f"{path}, fold {number}",
+        )
+        for number, side in enumerate(sides, 1)
+    )
+
+
+def _named(samples: Sequence[Sample], entries: Sequence[str]) -> list[Sample]:
+    wanted = set(entries)
+    return [s for s in samples if s.own_group in wanted or s.name in wanted]
+
+
+def _make_fold(
+    samples: Sequence[Sample],
+    learned: Sequence[Sample],
+    test: Sequence[Sample],
+    pixels: dict[str, str],
+    seed: int,
+    what: str,
+) -> Fold:
+    """Cut tune from `learned` and find the leaks; `pixels` is a digest by name."""
+    try:
+        parts = cut(sorted(learned, key=lambda s: s.name), _TUNE_SHARES, seed)
+    except DataError as error:
+        msg = f"{what}: its train part cannot be cut into train and tune: {error}"
+        raise DataError(msg) from error
+    groups = {s.group for s in learned}
+    seen = {pixels[s.name] for s in learned}  # identical files have identical pixels
+    leaks = tuple(s for s in test if s.group in groups or pixels[s.name] in seen)
+    used = {s.name for s in (*learned, *test)}
+    unused = tuple(s for s in samples if s.name not in used)
+    return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks, unused)
+
+
+def _pixel_digests(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return the digest of each image's pixels, by name. Raises DataError."""
+    try:
+        with ThreadPoolExecutor() as pool:
+            digests = list(pool.map(lambda s: pixel_digest(read_image(s.path)), samples))
+    except ImageError as error:
+        raise DataError(str(error)) from error
+    return {s.name: digest for s, digest in zip(samples, digests, strict=True)}

@@ -1,0 +1,87 @@
+"""Listed images read: bytes to digests, masks to labels, pixels where they are asked for."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssn_agent.errors import ImageError
+from ssn_agent.frames.pixels import Pixels, check_complete, decode_image, read_image
+from ssn_trainer.data.duplicates import Thumbnail, thumbnail
+from ssn_trainer.data.listing import Label, Listed
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of an image's pixels."""
+
+    height: int
+    width: int
+    digest: str
+    """SHA-256 of size and pixels: the same for one picture in two files."""
+    thumbnail: Thumbnail
+
+
+@dataclass(frozen=True)
+class Read:
+    """An image whose file is whole."""
+
+    listed: Listed
+    digest: str
+    """SHA-256 of the file's bytes, hexadecimal."""
+    label: Label
+    kind: str | None
+    mask: Path | None
+    look: Look | None
+    """None where pixels were not asked for."""
+
+
+def read_images(images: Sequence[Listed], *, pixels: bool) -> tuple[list[Read], list[str]]:
+    """Read every image once; return those that are whole, in order, and what is wrong with others.
+
+    Where the mask tells the label, it is opened too. `pixels` decodes the images.
+    """
+
+    def read(image: Listed) -> Read | str:
+        try:
+            return _read(image, pixels=pixels)
+        except OSError as error:
+            return f"{image.path}: cannot be read ({error.strerror}); check its permissions"
+        except ImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(read, images))
+    return (
+        [r for r in results if not isinstance(r, str)],
+        [r for r in results if isinstance(r, str)],
+    )
+
+
+def marked_pixels(mask: Pixels) -> Pixels:
+    """Return the brightest channel of a mask, [H, W]: whatever is above zero is a defect."""
+    planes = mask.reshape(*mask.shape[:2], -1)  # [H, W] or [H, W, 3] -> [H, W, C]
+    brightest: Pixels = planes.max(axis=2)
+    return brightest
+
+
+def pixel_digest(image: Pixels) -> str:
+    """Return the SHA-256 of an image's shape and pixels."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def _read(image: Listed, *, pixels: bool) -> Read:
+    data = image.path.read_bytes()
+    check_complete(data, str(image.path))
+    look = None
+    if pixels:
+        decoded = decode_image(data, str(image.path))
+        height, width = decoded.shape[:2]
+        look = Look(height, width, pixel_digest(decoded), thumbnail(decoded))
+    digest = hashlib.sha256(data).hexdigest()
+    label, kind, mask = image.label, image.kind, image.mask
+    if label is None:
+        marks = mask is not None and bool(marked_pixels(read_image(mask)).any())
+        label, kind, mask = ("bad", kind, mask) if marks else ("good", None, None)
+    return Read(image, digest, label, kind, mask, look)
