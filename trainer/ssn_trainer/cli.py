@@ -124,6 +124,7 @@ def fit(
     _answer(
         {
             **fitted.packed.metrics,
+            "intervals": fitted.packed.intervals,
             "threshold": fitted.packed.threshold,
             "seconds": round(fitted.seconds, 1),
             "bundle": str(fitted.packed.path),
@@ -157,6 +158,7 @@ def evaluate(
     _answer(
         {
             **result.metrics,
+            "intervals": result.intervals,
             "threshold": result.threshold,
             "seconds": round(result.seconds, 1),
             "bundle": str(bundle),
@@ -204,8 +206,11 @@ def _answer(values: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(json.dumps(values, allow_nan=False))
         return
     table = Table(show_header=False)
+    intervals = values.pop("intervals")
     for key, value in values.items():
         shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        if intervals.get(key):
+            shown += " (95 %: {:.4f} to {:.4f})".format(*intervals[key])
         table.add_row(key, shown)
     Console().print(table)
 

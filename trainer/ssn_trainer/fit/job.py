@@ -117,6 +117,8 @@ def fit(order: Order, console: Console) -> Fitted:
             half_weights=order.half_weights,
             advance=advance,
         )
+    for remark in packed.remarks:
+        console.print(remark)
     return Fitted(packed, regime, labelled, trained, time.monotonic() - start)
 
 
