@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ssn_agent.bundles.archive import Bundle
 from ssn_trainer import cli
 from ssn_trainer.fit.job import Fitted
 
@@ -51,6 +52,28 @@ def test_fit_prints_one_json_object_as_its_last_line(
     assert all(0 <= low <= high <= 1 for low, high in answer["intervals"].values())
     assert [str(p) for p in tmp_path.glob("plates-*.ssn")] == [answer["bundle"]]
     assert "regime: weak" in err
+
+
+def test_fit_says_which_limit_the_data_cannot_support(
+    run: Run, plates: Path, tmp_path: Path
+) -> None:
+    code, out, err = run(
+        "fit", plates, "--out", tmp_path, "--weights", "none", "--image-size", 64, "--epochs", 1,
+        "--group-by", ".*", "--json", "--max-false-reject", 0.6, "--max-escape", 0.01,
+    )  # fmt: skip
+    assert code == 0
+    answer = json.loads(out.splitlines()[-1])
+    choice = answer["threshold_choice"]
+    assert choice["false_reject"]["supported"] is True
+    assert choice["escape"]["supported"] is False
+    assert choice["escape"]["parts"] == choice["bad_images"] == 4
+    manifest = Bundle.open(Path(answer["bundle"])).manifest
+    assert manifest.threshold.model_dump() == choice
+    said = " ".join(err.split())
+    assert "threshold: for the stated limits" in said
+    assert "--max-escape 0.01 is not supported by the tune part" in said
+    assert f"it takes {choice['escape']['images_needed']} bad parts" in said
+    assert "--max-false-reject" not in said
 
 
 def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(
@@ -124,6 +147,8 @@ def test_version_and_help_need_no_torch() -> None:
         (["--name", "No Good/Name"], 2, "--name"),
         (["--head", "gap-cam", "--regime", "unsupervised"], 2, "gap-cam"),
         (["--variant", "icpr"], 2, "--head supersimplenet"),
+        (["--max-escape", "1"], 2, "--max-escape 1: give a share"),
+        (["--max-false-reject", "nan"], 2, "--max-false-reject nan"),
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(

@@ -18,12 +18,13 @@ from ssn_agent.errors import AgentError
 from ssn_agent.frames.pixels import read_image, to_network_input
 from ssn_agent.inference.engine import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
-from ssn_contract.manifest import Regime
+from ssn_contract.manifest import Regime, Threshold
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split
 from ssn_trainer.errors import PackError
 from ssn_trainer.measure.bootstrap import Interval
+from ssn_trainer.measure.limits import Limits, unsupported
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
 from ssn_trainer.model.heads import SuperSimpleNetHead
@@ -40,6 +41,7 @@ _MODEL = "model.onnx"
 _DATA = "data.json"
 _REFERENCE = "reference.json"
 _VECTORS = 4
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Packed:
     """What the data cannot tell, in words."""
     threshold: float
     """Raw threshold of the score."""
+    chosen: Threshold
+    """How it was chosen, and which limits it keeps."""
 
 
 def pack(
@@ -82,14 +86,16 @@ def pack(
     data: Labelled,
     out: Path,
     *,
+    limits: Limits = _NO_LIMITS,
     half_weights: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Packed:
     """Write `out`/NAME-VERSION.ssn and prove that the agent's scorer reproduces it.
 
-    Threshold and calibration come from the tune part, metrics from the test part (all None where
-    the layout marks the test part: `eval` gives them then). `half_weights` rounds the stored
-    weights to float16 before any of these are taken. `advance` is told how many images are judged.
+    Threshold (within `limits`) and calibration come from the tune part, metrics from the test part
+    (all None where the layout marks the test part: `eval` gives them then). `half_weights` rounds
+    the stored weights to float16 before any of these are taken. `advance` is told how many images
+    are judged.
 
     The bundle appears at its path only when its vectors were replayed. Raises PackError where they
     are not reproduced or graph and network differ, DataError, EngineError and OSError.
@@ -104,7 +110,13 @@ def pack(
 
     tune = judge(engine.run, data.split.tune, height, width, advance)
     is_good, is_bad = tune.of("good"), tune.of("bad")
-    threshold, score = choose_threshold(tune.scores[is_good], tune.scores[is_bad])
+    threshold, score = choose_threshold(
+        tune.scores[is_good],
+        tune.scores[is_bad],
+        limits,
+        [s.group for s in tune.samples if s.label == "good"],
+        [s.group for s in tune.samples if s.label == "bad"],
+    )
     marked = any(s.part == "test" for s in data.dataset.samples)
     test = () if marked else data.split.test
     found = figures(judge(engine.run, test, height, width, advance, pixels=True))
@@ -134,8 +146,8 @@ def pack(
     }
     path = out / f"{title.name}-{title.version}.ssn"
     _write_verified(path, manifest, files)
-    remarks = (found.remark,) if found.remark else ()
-    return Packed(path, found.values, found.intervals, remarks, score.threshold)
+    remarks = unsupported(threshold) + ((found.remark,) if found.remark else ())
+    return Packed(path, found.values, found.intervals, remarks, score.threshold, threshold)
 
 
 def used_digests(bundle: Bundle) -> frozenset[str]:
