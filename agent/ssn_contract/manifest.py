@@ -88,12 +88,35 @@ class Calibration(_Model):
     slope: Annotated[float, Field(gt=0)]
 
 
+class RateLimit(_Model):
+    """A limit that was stated for a rate of wrong verdicts, and what the tune part says of it.
+
+    Rates are per part: a part with several images is wrong when any of them is.
+    """
+
+    limit: Annotated[float, Field(gt=0, lt=1)]
+    parts: Annotated[int, Field(ge=0)]
+    """Parts of the tune part that the rate was observed on."""
+    observed: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of them that the threshold judges wrongly; null without parts."""
+    upper_bound: Annotated[float, Field(ge=0, le=1)] | None = None
+    """One-sided 95 % bound of the rate; null without parts."""
+    supported: bool
+    """Whether the tune part supports that the limit is kept."""
+    images_needed: Annotated[int, Field(ge=1)] | None = None
+    """Where it does not: how many images of different parts it takes; null where no number does."""
+
+
 class Threshold(_Model):
     """How the raw threshold of the score was chosen, in words and with the counts behind it."""
 
     method: str
     good_images: Annotated[int, Field(ge=0)]
     bad_images: Annotated[int, Field(ge=0)]
+    false_reject: RateLimit | None = None
+    """Good parts that are rejected; null where no limit was stated."""
+    escape: RateLimit | None = None
+    """Bad parts that pass; null where no limit was stated."""
 
 
 class Tolerance(_Model):
@@ -195,6 +218,7 @@ __all__ = [
     "Metric",
     "NetworkInput",
     "Precision",
+    "RateLimit",
     "Regime",
     "Threshold",
     "Tolerance",

@@ -152,11 +152,38 @@ MANIFEST: dict[str, Any] = {
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
     },
-    "threshold": {"method": "midway between the classes", "good_images": 80, "bad_images": 30},
+    "threshold": {
+        "method": "midway between the classes",
+        "good_images": 80,
+        "bad_images": 30,
+        "false_reject": None,
+        "escape": None,
+    },
     "precisions": [FP32],
     "metrics": {"i_auroc": {"value": 0.875, "low": 0.8125, "high": 0.9375}},
     "vectors": [VECTOR],
     "entries": ENTRIES,
+}
+LIMITED: dict[str, Any] = {
+    "method": "for the stated limits",
+    "good_images": 480,
+    "bad_images": 30,
+    "false_reject": {
+        "limit": 0.0625,
+        "parts": 240,
+        "observed": 0.03125,
+        "upper_bound": 0.0585,
+        "supported": True,
+        "images_needed": None,
+    },
+    "escape": {
+        "limit": 0.03125,
+        "parts": 30,
+        "observed": 0.0,
+        "upper_bound": 0.0953,
+        "supported": False,
+        "images_needed": 95,
+    },
 }
 VALID: dict[str, dict[str, dict[str, Any]]] = {
     "verdict": {
@@ -180,6 +207,7 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
     "manifest": {
         "weak": MANIFEST,
         "weak-lean": {**MANIFEST, "head": "lean", "variant": None},
+        "weak-limits": {**MANIFEST, "threshold": LIMITED},
         "unsupervised-gap-cam": {
             **MANIFEST,
             "regime": "unsupervised",
@@ -258,6 +286,10 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
         "file-not-listed": {**MANIFEST, "entries": ENTRIES[:2]},
         "without-fp32": {**MANIFEST, "precisions": [{**FP32, "name": "int8"}]},
         "precision-twice": {**MANIFEST, "precisions": [FP32, FP32]},
+        "limit-of-nothing": {
+            **MANIFEST,
+            "threshold": {**LIMITED, "escape": {**LIMITED["escape"], "limit": 0.0}},
+        },
         "slope-zero": {
             **MANIFEST,
             "precisions": [{**FP32, "map": {"threshold": 1.5, "slope": 0.0}}],

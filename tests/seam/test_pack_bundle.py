@@ -116,6 +116,14 @@ def test_the_threshold_of_the_manifest_is_half_when_published(packed: Packed) ->
     assert scorer.precision.score.threshold == packed.threshold
 
 
+def test_the_manifest_holds_the_figures_with_their_intervals(packed: Packed) -> None:
+    listed = Bundle.open(packed.path).manifest.metrics
+    assert {name for name, value in packed.metrics.items() if value is not None} == set(listed)
+    for name, metric in listed.items():
+        interval = (None, None) if packed.intervals[name] is None else packed.intervals[name]
+        assert (metric.value, (metric.low, metric.high)) == (packed.metrics[name], interval)
+
+
 def test_half_size_weights_still_prove_themselves(
     packed: Packed, data: Labelled, tmp_path: Path
 ) -> None:

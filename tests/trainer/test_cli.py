@@ -11,14 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
+from ssn_agent.bundles.archive import Bundle
 from ssn_trainer import cli
 from ssn_trainer.fit.job import Fitted
 
 from .conftest import draw_parts
 
 Run = Callable[..., tuple[int, str, str]]
-METRICS = {"i_auroc", "ap_det", "p_auroc", "aupro", "ap_loc"}
-KEYS = METRICS | {"threshold", "seconds", "bundle"}
+METRICS = {"i_auroc", "ap_det", "f1_max", "p_auroc", "aupro", "ap_loc"}
+KEYS = METRICS | {"threshold", "seconds", "bundle", "intervals"}
 
 
 @pytest.fixture
@@ -47,8 +48,32 @@ def test_fit_prints_one_json_object_as_its_last_line(
     answer = json.loads(out.splitlines()[-1])
     assert set(answer) >= KEYS
     assert all(0 <= answer[key] <= 1 for key in METRICS)
+    assert set(answer["intervals"]) == METRICS
+    assert all(0 <= low <= high <= 1 for low, high in answer["intervals"].values())
     assert [str(p) for p in tmp_path.glob("plates-*.ssn")] == [answer["bundle"]]
     assert "regime: weak" in err
+
+
+def test_fit_says_which_limit_the_data_cannot_support(
+    run: Run, plates: Path, tmp_path: Path
+) -> None:
+    code, out, err = run(
+        "fit", plates, "--out", tmp_path, "--weights", "none", "--image-size", 64, "--epochs", 1,
+        "--group-by", ".*", "--json", "--max-false-reject", 0.6, "--max-escape", 0.01,
+    )  # fmt: skip
+    assert code == 0
+    answer = json.loads(out.splitlines()[-1])
+    choice = answer["threshold_choice"]
+    assert choice["false_reject"]["supported"] is True
+    assert choice["escape"]["supported"] is False
+    assert choice["escape"]["parts"] == choice["bad_images"] == 4
+    manifest = Bundle.open(Path(answer["bundle"])).manifest
+    assert manifest.threshold.model_dump() == choice
+    said = " ".join(err.split())
+    assert "threshold: for the stated limits" in said
+    assert "--max-escape 0.01 is not supported by the tune part" in said
+    assert f"it takes {choice['escape']['images_needed']} bad parts" in said
+    assert "--max-false-reject" not in said
 
 
 def test_eval_leaves_out_what_the_bundle_was_trained_or_tuned_on(
@@ -76,7 +101,26 @@ def test_eval_judges_everything_in_a_folder_it_has_never_seen(
     assert code == 0
     assert (answer["judged"], answer["left_out"]) == (12, 0)
     assert answer["p_auroc"] is answer["aupro"] is answer["ap_loc"] is None
+    assert answer["intervals"]["p_auroc"] is None
+    assert answer["intervals"]["i_auroc"] is not None
     assert answer["i_auroc"] > 0.9
+
+
+def test_eval_says_why_a_figure_has_no_interval(run: Run, weak: Fitted, tmp_path: Path) -> None:
+    fresh = draw_parts(tmp_path / "fresh", good=6, bad=2, seed=9)
+    code, out, err = run("eval", weak.packed.path, fresh, "--json")
+    answer = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert set(answer["intervals"].values()) == {None}
+    assert answer["i_auroc"] is not None
+    assert "no 95 % interval for i_auroc" in err
+
+
+def test_the_printed_table_shows_the_intervals(run: Run, weak: Fitted, plates: Path) -> None:
+    _, out, _ = run("eval", weak.packed.path, plates)
+    low, high = weak.packed.intervals["i_auroc"] or (0, 0)
+    assert f"(95 %: {low:.4f} to {high:.4f})" in out
+    assert "intervals" not in out
 
 
 def test_inspect_prints_the_manifest(run: Run, weak: Fitted) -> None:
@@ -147,6 +191,8 @@ def test_version_and_help_need_no_torch() -> None:
         (["--name", "No Good/Name"], 2, "--name"),
         (["--head", "gap-cam", "--regime", "unsupervised"], 2, "gap-cam"),
         (["--variant", "icpr"], 2, "--head supersimplenet"),
+        (["--max-escape", "1"], 2, "--max-escape 1: give a share"),
+        (["--max-false-reject", "nan"], 2, "--max-false-reject nan"),
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(

@@ -108,12 +108,19 @@ def fit(
         typer.Option(help="What the published classification head sees. [default: jims]"),
     ] = None,
     preset: PresetOption = PresetOption.DEFAULT,
+    max_false_reject: Annotated[
+        float | None, typer.Option(help="Share of good parts that may be rejected, as 0.01.")
+    ] = None,
+    max_escape: Annotated[
+        float | None, typer.Option(help="Share of bad parts that may pass, as 0.01.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
     bundle_version: Annotated[str | None, typer.Option(help="[default: date and time]")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model on DATA and write its bundle."""
     from ssn_trainer.fit import job  # torch takes seconds to load: --help need not wait
+    from ssn_trainer.measure.limits import Limits  # scipy likewise
 
     height, width = _image_size(image_size)
     named = name or _slug(data.resolve().name)
@@ -138,13 +145,16 @@ def fit(
         device=device.value,
         format=format_.value,
         group_by=group_by,
+        limits=Limits(max_false_reject, max_escape),
     )
     fitted = job.fit(order, Console(stderr=True))
     parts = fitted.data.split
     _answer(
         {
             **fitted.packed.metrics,
+            "intervals": fitted.packed.intervals,
             "threshold": fitted.packed.threshold,
+            "threshold_choice": fitted.packed.chosen.model_dump(),
             "seconds": round(fitted.seconds, 1),
             "bundle": str(fitted.packed.path),
             "regime": fitted.regime.value,
@@ -178,6 +188,7 @@ def evaluate(
     _answer(
         {
             **result.metrics,
+            "intervals": result.intervals,
             "threshold": result.threshold,
             "seconds": round(result.seconds, 1),
             "bundle": str(bundle),
@@ -245,8 +256,12 @@ def _answer(values: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(json.dumps(values, allow_nan=False))
         return
     table = Table(show_header=False)
+    intervals = values.pop("intervals")
+    values.pop("threshold_choice", None)  # said in words on standard error
     for key, value in values.items():
         shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        if intervals.get(key):
+            shown += " (95 %: {:.4f} to {:.4f})".format(*intervals[key])
         table.add_row(key, shown)
     Console().print(table)
 

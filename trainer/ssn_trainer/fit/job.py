@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from ssn_trainer.errors import DataError, UsageError
 from ssn_trainer.fit.features import FLIPS, FeatureStore
 from ssn_trainer.fit.loop import Trained, set_decision, standardise, train
 from ssn_trainer.fit.recipe import Preset, Recipe, make_recipe
+from ssn_trainer.measure.limits import Limits
 from ssn_trainer.model.extractor import Extractor
 from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNetHead, Variant
 from ssn_trainer.model.network import Network
@@ -54,6 +55,8 @@ class Order:
     device: str = "auto"
     group_by: str | None = None
     format: Format = "auto"
+    limits: Limits = field(default_factory=Limits)
+    """For the threshold; without any it is that of the best F1."""
     half_weights: bool = False
     """Store the weights as float16: half the size, other scores in the fourth digit."""
 
@@ -118,9 +121,13 @@ def fit(order: Order, console: Console) -> Fitted:
             title,
             labelled,
             order.out,
+            limits=order.limits,
             half_weights=order.half_weights,
             advance=advance,
         )
+    console.print(f"threshold: {packed.chosen.method}")
+    for remark in packed.remarks:
+        console.print(remark)
     return Fitted(packed, regime, labelled, trained, time.monotonic() - start)
 
 

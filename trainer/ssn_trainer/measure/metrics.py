@@ -1,91 +1,95 @@
-"""The published figures: detection per image, localisation over the pooled pixels.
+"""The published figures: detection per image, and their arithmetic over counts for pixels.
 
-Pixel measures need no threshold grid. Every defect pixel is placed among the sorted scores of the
-defect-free pixels, which gives the exact areas in one sort and little memory.
+The figures of the images come from scikit-learn. Those of the pixels, and those of resampled parts,
+are counted here: libraries either place pixels on a grid of thresholds (torchmetrics with
+`thresholds`, anomalib's AUPRO) or sort all of them at once, and none takes counts, which is what
+lets maps be dropped one by one and parts be drawn again by weight. The tests hold ours against
+scikit-learn, and the per-region overlap, which scikit-learn does not have, against its definition.
+
+Counts are given by level: values of one level are ties, and levels rise along the last axis.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from ssn_trainer.errors import TrainingError
+
+IMAGE_METRICS = ("i_auroc", "ap_det", "f1_max")
+PIXEL_METRICS = ("p_auroc", "aupro", "ap_loc")
+METRICS = IMAGE_METRICS + PIXEL_METRICS
 
 AUPRO_LIMIT = 0.3
 """The false-positive rate up to which the per-region overlap is integrated."""
 
+Counts = NDArray[np.float64]
+
 
 def image_metrics(labels: NDArray[np.bool_], scores: NDArray[Any]) -> dict[str, float | None]:
-    """Return `i_auroc` and `ap_det` (bad is positive); None where one class is missing.
+    """Return every figure of IMAGE_METRICS (bad is positive); None where one class is missing.
 
-    labels: bool [N], True for bad; scores: [N], higher is worse. Raises TrainingError where a
-    score is not a number.
+    labels: bool [N], True for bad; scores: [N], higher is worse. `f1_max` is the F1 of bad at the
+    threshold that is best for these very images. Raises TrainingError where a score is not a
+    number.
     """
-    _refuse_nan(scores)
+    refuse_nan(scores)
     if labels.all() or not labels.any():
-        return {"i_auroc": None, "ap_det": None}
+        return dict.fromkeys(IMAGE_METRICS)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     return {
         "i_auroc": float(roc_auc_score(labels, scores)),
         "ap_det": float(average_precision_score(labels, scores)),
+        "f1_max": float(f1.max()),
     }
 
 
-def pixel_metrics(masks: NDArray[np.bool_], maps: NDArray[np.float32]) -> dict[str, float | None]:
-    """Return `p_auroc`, `aupro` and `ap_loc`, pooled over all pixels of all images.
+def auroc(positive: Counts, negative: Counts) -> Counts:
+    """Area under the ROC curve: counts [..., levels] to [...]; ties count half."""
+    below = np.cumsum(negative, axis=-1) - negative / 2
+    pairs = positive.sum(-1) * negative.sum(-1)
+    return np.asarray((positive * below).sum(-1) / pairs)
 
-    masks: bool [N, H, W], True on defects; maps: float32 [N, H, W], higher is worse. Leave out bad
-    images without a mask. None where no pixel, or every pixel, is a defect's. `aupro` is the area
-    under the per-region overlap (8-connected regions, each of equal weight) against the
-    false-positive rate up to 0.3, divided by 0.3 (Bergmann et al., MVTec AD, IJCV 2021, section
-    5.2.2), linear between the points. Raises TrainingError where a map value is not a number.
+
+def average_precision(positive: Counts, negative: Counts) -> Counts:
+    """Mean over the positives of the precision at their level: counts [..., levels] to [...]."""
+    hits, alarms = _at_or_above(positive), _at_or_above(negative)
+    precision = hits / np.maximum(hits + alarms, 1)
+    return np.asarray((positive * precision).sum(-1) / positive.sum(-1))
+
+
+def f1_max(positive: Counts, negative: Counts) -> Counts:
+    """F1 at the best of the levels: counts [..., levels] to [...]."""
+    hits, alarms = _at_or_above(positive), _at_or_above(negative)
+    return np.asarray((2 * hits / (hits + alarms + positive.sum(-1, keepdims=True))).max(-1))
+
+
+def aupro(share: Counts, negative: Counts) -> Counts:
+    """Area under the per-region overlap up to a false-positive rate of 0.3, divided by 0.3.
+
+    share: how much of the regions lies in each level, each region being 1 [..., levels]; negative:
+    counts [..., levels]. Linear between the points (Bergmann et al., MVTec AD, IJCV 2021, section
+    5.2.2).
     """
-    _refuse_nan(maps)
-    if masks.all() or not masks.any():
-        return {"p_auroc": None, "aupro": None, "ap_loc": None}
-    negatives = np.sort(maps[~masks])  # [number of defect-free pixels]
-    positives = maps[masks]  # [number of defect pixels], image by image and row by row
-    order = np.argsort(positives)[::-1]
-    positives, weights = positives[order], _region_weights(masks)[order]
-    above = negatives.size - np.searchsorted(negatives, positives, side="right")
-    at_or_above = negatives.size - np.searchsorted(negatives, positives, side="left")
-    before, after = above / negatives.size, at_or_above / negatives.size
-    return {
-        "p_auroc": float(1 - (before + after).mean() / 2),
-        "aupro": float((weights * _area_from(before, after)).sum() / AUPRO_LIMIT),
-        "ap_loc": _average_precision(positives, at_or_above),
-    }
-
-
-def _region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return for each defect pixel, in row-major order, its share in the mean overlap."""
-    sizes = []
-    for mask in masks:
-        if mask.any():
-            regions, _ = ndimage.label(mask, structure=np.ones((3, 3), int))
-            sizes.append((regions[mask], np.bincount(regions[mask])))
-    count = sum(len(size) - 1 for _, size in sizes)
-    return np.concatenate([1 / (count * size[region]) for region, size in sizes])
-
-
-def _area_from(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Area, up to the limit, under a curve that climbs from 0 to 1 between two rates."""
+    total = negative.sum(-1, keepdims=True)
+    after = _at_or_above(negative) / total
+    before = (_at_or_above(negative) - negative) / total
+    # Within a level the curve climbs from `before` to `after`; what is past the limit is cut off.
     end = np.minimum(after, AUPRO_LIMIT)
     width = after - before
     reached = np.divide(end - before, width, out=np.ones_like(width), where=width > 0)
-    ramp = (end - before) * reached / 2
-    return np.where(before < AUPRO_LIMIT, ramp + AUPRO_LIMIT - end, 0.0)
+    area = np.where(before < AUPRO_LIMIT, (end - before) * reached / 2 + AUPRO_LIMIT - end, 0.0)
+    return np.asarray((share * area).sum(-1) / share.sum(-1) / AUPRO_LIMIT)
 
 
-def _average_precision(positives: NDArray[np.float32], negatives_at: NDArray[np.intp]) -> float:
-    """Mean precision over the defect pixels, those of one score counted together."""
-    # With equal scores all share the precision at the last of them.
-    last = np.searchsorted(-positives, -positives, side="right")
-    return float((last / (last + negatives_at)).mean())
-
-
-def _refuse_nan(values: NDArray[Any]) -> None:
+def refuse_nan(values: NDArray[Any]) -> None:
+    """Raise TrainingError where a score or a map value is not a finite number."""
     if not np.isfinite(values).all():
         msg = "the model gave scores that are no numbers; train it anew, with a lower rate"
         raise TrainingError(msg)
+
+
+def _at_or_above(counts: Counts) -> Counts:
+    return np.cumsum(counts[..., ::-1], axis=-1)[..., ::-1]

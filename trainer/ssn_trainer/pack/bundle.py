@@ -18,17 +18,19 @@ from ssn_agent.errors import AgentError
 from ssn_agent.frames.pixels import read_image, to_network_input
 from ssn_agent.inference.engine import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
-from ssn_contract.manifest import Regime
+from ssn_contract.manifest import Regime, Threshold
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split
 from ssn_trainer.errors import PackError
+from ssn_trainer.measure.bootstrap import Interval
+from ssn_trainer.measure.limits import Limits, unsupported
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
 from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.export import export_onnx, halve_weights
-from ssn_trainer.pack.judge import judge, metrics, score_only
+from ssn_trainer.pack.judge import Figures, figures, judge
 from ssn_trainer.pack.reference import describe
 
 SCORE_TOLERANCE = 1e-4
@@ -39,6 +41,7 @@ _MODEL = "model.onnx"
 _DATA = "data.json"
 _REFERENCE = "reference.json"
 _VECTORS = 4
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,15 @@ class Packed:
 
     path: Path
     metrics: dict[str, float | None]
+    """Figures of the test part."""
+    intervals: dict[str, Interval | None]
+    """Their 95 % intervals."""
+    remarks: tuple[str, ...]
+    """What the data cannot tell, in words."""
     threshold: float
     """Raw threshold of the score."""
+    chosen: Threshold
+    """How it was chosen, and which limits it keeps."""
 
 
 def pack(
@@ -76,14 +86,16 @@ def pack(
     data: Labelled,
     out: Path,
     *,
+    limits: Limits = _NO_LIMITS,
     half_weights: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Packed:
     """Write `out`/NAME-VERSION.ssn and prove that the agent's scorer reproduces it.
 
-    Threshold and calibration come from the tune part, metrics from the test part (all None where
-    the layout marks the test part: `eval` gives them then). `half_weights` rounds the stored
-    weights to float16 before any of these are taken. `advance` is told how many images are judged.
+    Threshold (within `limits`) and calibration come from the tune part, metrics from the test part
+    (all None where the layout marks the test part: `eval` gives them then). `half_weights` rounds
+    the stored weights to float16 before any of these are taken. `advance` is told how many images
+    are judged.
 
     The bundle appears at its path only when its vectors were replayed. Raises PackError where they
     are not reproduced or graph and network differ, DataError, EngineError and OSError.
@@ -97,13 +109,19 @@ def pack(
     engine = OrtCpuEngine(graph, height, width)
 
     tune = judge(engine.run, data.split.tune, height, width, advance)
-    threshold, score = choose_threshold(tune.scores_of("good"), tune.scores_of("bad"))
-    maxima = tune.maps[[s.label == "good" for s in tune.samples]].max(axis=(1, 2))
+    is_good, is_bad = tune.of("good"), tune.of("bad")
+    threshold, score = choose_threshold(
+        tune.scores[is_good],
+        tune.scores[is_bad],
+        limits,
+        [s.group for s in tune.samples if s.label == "good"],
+        [s.group for s in tune.samples if s.label == "bad"],
+    )
     marked = any(s.part == "test" for s in data.dataset.samples)
-    test = judge(engine.run, () if marked else data.split.test, height, width, advance)
-    figures = metrics(test)
+    test = () if marked else data.split.test
+    found = figures(judge(engine.run, test, height, width, advance, pixels=True))
     good = [s for s in data.split.train if s.label == "good"]
-    good_scores = score_only(engine.run, good, height, width, advance)
+    good_scores = judge(engine.run, good, height, width, advance).scores
     reference = describe(good, good_scores, height, width)
 
     files = {
@@ -119,16 +137,17 @@ def pack(
                 "name": "fp32",
                 "file": _MODEL,
                 "score": score.model_dump(),
-                "map": choose_map_threshold(maxima).model_dump(),
+                "map": choose_map_threshold(tune.peaks[is_good]).model_dump(),
                 "tolerance": tolerance,
             }
         ],
-        "metrics": {k: {"value": v} for k, v in figures.items() if v is not None},
+        "metrics": _metrics(found),
         "vectors": entries,
     }
     path = out / f"{title.name}-{title.version}.ssn"
     _write_verified(path, manifest, files)
-    return Packed(path, figures, score.threshold)
+    remarks = unsupported(threshold) + ((found.remark,) if found.remark else ())
+    return Packed(path, found.values, found.intervals, remarks, score.threshold, threshold)
 
 
 def used_digests(bundle: Bundle) -> frozenset[str]:
@@ -136,11 +155,21 @@ def used_digests(bundle: Bundle) -> frozenset[str]:
 
     Raises BundleError where it does not say, PackError where what it says cannot be read.
     """
+    return frozenset(_listed(bundle, "train", "tune"))
+
+
+def listed_groups(bundle: Bundle) -> dict[str, str]:
+    """Return the groups of the images of a bundle's test part, by digest. Raises as above."""
+    return _listed(bundle, "test")
+
+
+def _listed(bundle: Bundle, *parts: str) -> dict[str, str]:
+    """The groups of the images of some parts, by digest."""
     try:
-        parts = json.loads(bundle.read(_DATA))["parts"]
-        return frozenset(image["digest"] for part in ("train", "tune") for image in parts[part])
+        listed = json.loads(bundle.read(_DATA))["parts"]
+        return {image["digest"]: image["group"] for part in parts for image in listed[part]}
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"{bundle.path}: its {_DATA} does not list the images of train and tune ({error!r})"
+        msg = f"{bundle.path}: its {_DATA} does not list the images it was made from ({error!r})"
         raise PackError(f"{msg}; pack it anew") from error
 
 
@@ -241,6 +270,16 @@ def _manifest(network: Network, title: Title) -> dict[str, object]:
             "std": IMAGENET_STD,
         },
     }
+
+
+def _metrics(found: Figures) -> dict[str, dict[str, float | None]]:
+    """The figures that there are, as the manifest lists them."""
+    listed: dict[str, dict[str, float | None]] = {}
+    for name, value in found.values.items():
+        if value is not None:
+            low, high = found.intervals[name] or (None, None)
+            listed[name] = {"value": value, "low": low, "high": high}
+    return listed
 
 
 def _write_verified(path: Path, manifest: dict[str, object], files: dict[str, bytes]) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from ssn_trainer.data.images import check_masks
 from ssn_trainer.data.listing import Format
 from ssn_trainer.data.samples import load_test
 from ssn_trainer.errors import DataError
-from ssn_trainer.pack.bundle import used_digests
-from ssn_trainer.pack.judge import Judged, judge, metrics
+from ssn_trainer.measure.bootstrap import Interval
+from ssn_trainer.pack.bundle import listed_groups, used_digests
+from ssn_trainer.pack.judge import Judged, figures, judge
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Evaluation:
     """Figures of a bundle on a data set."""
 
     metrics: dict[str, float | None]
+    intervals: dict[str, Interval | None]
     threshold: float
     """Raw threshold of the score."""
     judged: Judged
@@ -45,14 +47,17 @@ def evaluate(
 ) -> Evaluation:
     """Judge the images which the layout marks as test, or else all, but none the bundle learned.
 
+    The intervals take images that the bundle lists by its groups, others by those of `load_test`.
     Raises BundleError, EngineError, DataError.
     """
     start = time.monotonic()
     bundle = Bundle.open(path)
     scorer = Scorer(bundle)
     offered = load_test(data, format)
-    used = used_digests(bundle)
-    unseen = [s for s in offered if s.digest not in used]
+    used, groups = used_digests(bundle), listed_groups(bundle)
+    unseen = [
+        replace(s, group=groups.get(s.digest, s.group)) for s in offered if s.digest not in used
+    ]
     if not unseen:
         msg = f"{data}: {path.name} was trained or tuned on all of its images; give it others"
         raise DataError(msg)
@@ -66,9 +71,14 @@ def evaluate(
             size.height,
             size.width,
             lambda done: progress.advance(task, done),
+            pixels=True,
         )
+    found = figures(judged)
+    if found.remark:
+        console.print(found.remark)
     return Evaluation(
-        metrics(judged),
+        found.values,
+        found.intervals,
         scorer.precision.score.threshold,
         judged,
         calibrate(judged.scores, scorer.precision.score),
