@@ -1,6 +1,5 @@
 """A fit learns, is repeatable, and looks only at what its regime allows."""
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -8,18 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from ssn_agent.bundles.archive import Bundle
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import load, load_test
-from ssn_trainer.data.split import Split
-from ssn_trainer.errors import DataError, TrainingError, UsageError
+from ssn_trainer.errors import TrainingError, UsageError
 from ssn_trainer.fit import loop
 from ssn_trainer.fit.features import FeatureStore
-from ssn_trainer.fit.job import Fitted, choose_regime
+from ssn_trainer.fit.job import Fitted
 from ssn_trainer.model.extractor import Extractor
 from ssn_trainer.model.weights import build_backbone
 
@@ -78,26 +75,6 @@ def test_another_seed_gives_another_split_and_another_model(
     fitted = quiet_fit(order(plates, tmp_path, Regime.WEAK, seed=1, epochs=1))
     assert model(fitted) != model(weak)
     assert fitted.data.split.test != weak.data.split.test
-
-
-def test_auto_takes_weak_where_there_are_bad_images_and_says_so(weak: Fitted) -> None:
-    parts, console = weak.data.split, Console(record=True, quiet=False, file=io.StringIO())
-    assert choose_regime(None, parts, console) is Regime.WEAK
-    good = [tuple(s for s in p if s.label == "good") for p in (parts.train, parts.tune)]
-    good_only = Split(good[0], good[1], ())
-    assert choose_regime(None, good_only, console) is Regime.UNSUPERVISED
-    assert "weak" in console.export_text(clear=False)
-    assert "unsupervised" in console.export_text()
-    with pytest.raises(DataError, match="no bad images"):
-        choose_regime(Regime.WEAK, good_only, console)
-
-
-@pytest.mark.parametrize("regime", [Regime.MIXED, Regime.FULL])
-def test_regimes_of_a_later_version_are_refused_by_name(
-    plates: Path, tmp_path: Path, regime: Regime
-) -> None:
-    with pytest.raises(UsageError, match=f"{regime.value}: not available"):
-        quiet_fit(order(plates, tmp_path, regime))
 
 
 def test_gap_cam_without_bad_images_is_refused(plates: Path, tmp_path: Path) -> None:

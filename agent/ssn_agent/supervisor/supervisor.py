@@ -96,9 +96,7 @@ class Supervisor:
         closed = self._end_ledger()
         _end_all([self._inference], INFERENCE_STOP_S)
         if not closed:
-            msg = (
-                "triggers are left without a verdict (see the log); the next start closes them"
-            )
+            msg = "triggers are left without a verdict (see the log); the next start closes them"
             raise AgentError(msg)
         logger().info("agent ended")
 

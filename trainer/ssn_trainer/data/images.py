@@ -27,6 +27,34 @@ def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
     """
     if sample.label == "good":
         return np.zeros((height, width), bool)
+    marked = _read_mask(sample)
+    rows = _nearest(marked.shape[0], height)
+    columns = _nearest(marked.shape[1], width)
+    return np.asarray(marked[rows[:, None], columns[None, :]])
+
+
+def load_coverage(sample: Sample, rows: int, columns: int) -> NDArray[np.float32]:
+    """Return the share of each cell of a grid that is defect, float32 [rows, columns] in [0, 1].
+
+    By area, so that no thin defect falls between the cells. Raises DataError as `load_mask` does.
+    """
+    if sample.label == "good":
+        return np.zeros((rows, columns), np.float32)
+    marked = _read_mask(sample).astype(np.float32)
+    down, across = _shares(marked.shape[0], rows), _shares(marked.shape[1], columns)
+    # [rows, H] [H, W] [W, columns] -> [rows, columns]
+    return np.asarray(down @ marked @ across.T, np.float32)
+
+
+def check_masks(samples: Sequence[Sample]) -> None:
+    """Raise DataError where a mask does not fit its image: before hours of work, not after."""
+    for sample in samples:
+        if sample.mask is not None:
+            load_mask(sample, 1, 1)
+
+
+def _read_mask(sample: Sample) -> NDArray[np.bool_]:
+    """Return where a bad image is defect, bool [H, W] in the image's own size."""
     if sample.mask is None:
         msg = f"{sample.path}: has no mask; add one, or leave the image out of pixel measures"
         raise DataError(msg)
@@ -46,19 +74,19 @@ def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
     if not marked.any():
         msg = f"{sample.mask}: marks no pixel of a bad image; complete or remove it"
         raise DataError(msg)
-    rows = _nearest(size[0], height)
-    columns = _nearest(size[1], width)
-    return np.asarray(marked[rows[:, None], columns[None, :]])
-
-
-def check_masks(samples: Sequence[Sample]) -> None:
-    """Raise DataError where a mask does not fit its image: before hours of work, not after."""
-    for sample in samples:
-        if sample.mask is not None:
-            load_mask(sample, 1, 1)
+    return np.asarray(marked)
 
 
 def _nearest(source: int, target: int) -> NDArray[np.intp]:
     """For each target pixel the source pixel under its centre."""
     centres = (np.arange(target) + 0.5) * (source / target)
     return centres.astype(np.intp).clip(0, source - 1)
+
+
+def _shares(source: int, target: int) -> NDArray[np.float32]:
+    """For each of `target` cells which share of it each source pixel fills, [target, source]."""
+    edges = np.arange(target + 1) * (source / target)
+    pixels = np.arange(source)
+    ends = np.minimum(edges[1:, None], pixels + 1)
+    starts = np.maximum(edges[:-1, None], pixels)
+    return np.asarray((ends - starts).clip(min=0) * (target / source), np.float32)
