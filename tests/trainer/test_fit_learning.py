@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ssn_agent.bundles.archive import Bundle
@@ -111,21 +112,40 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_leaves_no_bundle(
     assert not list(tmp_path.glob("*.ssn"))
 
 
-def test_a_damaged_feature_cache_is_computed_again(plates: Path, tmp_path: Path) -> None:
+def test_a_cached_entry_that_is_damaged_or_of_another_shape_is_computed_again(
+    plates: Path, tmp_path: Path
+) -> None:
     extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
     samples = load(plates, ".*").samples[:3]
 
     def layers() -> tuple[Tensor, Tensor]:
         store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
         store.fill(samples, flips=True, advance=lambda _: None)
-        return store.batch(samples, [0, 1, 3])
+        return store.batch(samples * 4, [flip for flip in range(4) for _ in samples])
 
     first = layers()
-    damaged, *_, changed = sorted(tmp_path.rglob("*.safetensors"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    changed.unlink()
+    cut, gone, smaller, single, sick, *_ = sorted(tmp_path.rglob("*.safetensors"))
+    cut.write_bytes(cut.read_bytes()[:100])
+    gone.unlink()
+    whole = load_file(single)
+    save_file({name: layer[:4].clone() for name, layer in whole.items()}, smaller)
+    save_file({"layer2": whole["layer2"]}, single)
+    save_file({name: torch.full_like(layer, torch.nan) for name, layer in whole.items()}, sick)
     for before, after in zip(first, layers(), strict=True):
         assert torch.equal(before, after)
+
+
+def test_features_that_are_no_numbers_are_said_with_their_image(
+    plates: Path, tmp_path: Path
+) -> None:
+    extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
+    with torch.no_grad():
+        next(iter(extractor.backbone.parameters())).fill_(torch.nan)
+    samples = load(plates, ".*").samples[:1]
+    store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
+    with pytest.raises(TrainingError, match=rf"{samples[0].path}: .* not numbers"):
+        store.fill(samples, flips=False, advance=lambda _: None)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_mirror_images_have_features_of_their_own(plates: Path, tmp_path: Path) -> None:
