@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ssn_agent.bundles.archive import Bundle
@@ -63,6 +65,13 @@ def weights(trained: Learned) -> dict[str, Tensor]:
     return dict(trained.network.state_dict())
 
 
+def content(checkpoint: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """What a checkpoint says and holds; the order in the file is its library's affair."""
+    with safe_open(checkpoint, framework="pt") as file:
+        header = file.metadata()
+    return header, {n: v.numpy().tobytes() for n, v in load_file(checkpoint).items()}
+
+
 def assert_same(first: Learned, second: Learned) -> None:
     assert first.trained == second.trained
     for name, value in weights(first).items():
@@ -91,7 +100,8 @@ def out(features: Path, tmp_path: Path) -> Path:
     "options",
     [
         {"epochs": 3},  # averaged weights, the best epoch kept
-        {"epochs": 2, "noise": "learned", "adaptor": "nonlinear"},  # two optimizers, noise drawn
+        # Two optimizers, and a grid on which noise finds room.
+        {"epochs": 2, "noise": "learned", "height": 64, "width": 64},
     ],
     ids=["default", "learned-noise"],
 )
@@ -99,6 +109,7 @@ def test_what_is_cut_off_after_any_epoch_ends_as_if_it_had_not_been(
     few: Path, out: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     uncut, _ = fitted(few, out, **options)
+    state = content(out / CHECKPOINT)
     for epoch in range(1, uncut.trained.epochs + 1):
         uncut.checkpoint.remove()
         cut_off(few, out, epoch, monkeypatch, **options)
@@ -106,6 +117,7 @@ def test_what_is_cut_off_after_any_epoch_ends_as_if_it_had_not_been(
         assert f"going on after epoch {epoch}" in said
         assert f"epoch {epoch}:" not in said
         assert_same(resumed, uncut)
+        assert content(out / CHECKPOINT) == state  # optimizers and draws, too
 
 
 def test_fresh_begins_anew(few: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

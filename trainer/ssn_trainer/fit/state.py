@@ -131,15 +131,10 @@ def _under(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Put `INDEX.NAME` tensors back, in the memory order of their parameters."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    """Put tensors named `INDEX.NAME` back, by the index of their parameter."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in moments.items():
         index, _, what = name.partition(".")
-        parameter = parameters[int(index)]
-        if value.shape == parameter.shape and value.dim():
-            # Sums over another order of the same values need not agree to the last bit.
-            value = torch.empty_like(parameter).copy_(value)
         state.setdefault(int(index), {})[what] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
