@@ -83,7 +83,8 @@ _PUBLISHED = Recipe(
     patience=0,
 )
 
-# Measured on two cores in minutes: features standardised, noise to match, layer2's own grid.
+# Measured on two cores in minutes, unsupervised and weak: features standardised, noise to match,
+# layer2's own grid. Not measured yet: mixed and full, the share that a mask must cover.
 _DEFAULT = replace(
     _PUBLISHED,
     head=Head.LEAN,
