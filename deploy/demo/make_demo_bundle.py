@@ -20,7 +20,6 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that PyTorch's own documentation uses
 from numpy.typing import NDArray
@@ -37,8 +36,7 @@ from ssn_agent.frames.pixels import to_network_input
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime
 from ssn_trainer.fit.job import Order, fit
-from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
-from ssn_trainer.model.weights import LAYERS
+from ssn_trainer.model.weights import build_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "agent" / "ssn_agent" / "demo" / "demo-1.0.0.ssn"
@@ -76,14 +74,12 @@ class Pretraining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = timm.create_model(
-            "resnet18", pretrained=False, features_only=True, out_indices=LAYERS
-        )
-        feature_info = cast("Any", self.backbone.feature_info)  # timm is untyped
-        channels = feature_info.channels()
+        self.backbone = build_backbone("resnet18", "none", BACKBONE_SEED)
+        untyped = cast("Any", self.backbone)  # as timm is
+        channels = untyped.feature_info.channels()
         self.finders = nn.ModuleList(nn.Conv2d(c, 1, kernel_size=1) for c in channels)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN) * 255)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD) * 255)
+        self.register_buffer("mean", torch.tensor(untyped.pretrained_cfg["mean"]) * 255)
+        self.register_buffer("std", torch.tensor(untyped.pretrained_cfg["std"]) * 255)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """uint8 RGB [N, H, W, 3] to logits [N, 1, H/8, W/8] and [N, 1, H/16, W/16]."""

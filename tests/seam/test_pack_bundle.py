@@ -50,7 +50,7 @@ def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
     if head == "gap-cam":
         made: AnyHead = GapCamHead(extractor.channels, 8)
     elif head == "lean":
-        made = LeanHead(extractor.channels, 8, labels=True)
+        made = LeanHead(extractor.channels, 8, 0.02, labels=True)
         assert made.decision is not None
         torch.nn.init.normal_(made.decision.weight, std=0.1)
     else:

@@ -10,7 +10,9 @@ import torch
 from rich.console import Console
 
 from ssn_contract.manifest import Head, Regime
-from ssn_trainer.fit.job import Fitted, Order, fit
+from ssn_trainer.data.samples import load
+from ssn_trainer.data.split import split
+from ssn_trainer.fit.job import Fitted, Learned, Order, fit, learn
 
 SIZE = 64
 
@@ -55,6 +57,13 @@ def order(data: Path, out: Path, regime: Regime | None, **changes: Any) -> Order
 def quiet_fit(wanted: Order) -> Fitted:
     """Fit without a word."""
     return fit(wanted, Console(quiet=True))
+
+
+def learn_from_folder(wanted: Order, console: Console | None = None) -> Learned:
+    """Train on the order's folder, without packing."""
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    parts = split(load(wanted.data, wanted.group_by), wanted.seed)
+    return learn(wanted, parts, console or Console(quiet=True))
 
 
 @pytest.fixture(scope="session")

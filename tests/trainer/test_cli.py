@@ -51,7 +51,7 @@ def test_fit_prints_one_json_object_as_its_last_line(
     assert set(answer["intervals"]) == METRICS
     assert all(0 <= low <= high <= 1 for low, high in answer["intervals"].values())
     assert [str(p) for p in tmp_path.glob("plates-*.ssn")] == [answer["bundle"]]
-    assert "regime: weak" in err
+    assert "regime: full" in err
 
 
 def test_fit_says_which_limit_the_data_cannot_support(
@@ -183,7 +183,13 @@ def test_version_and_help_need_no_torch() -> None:
     [
         (["--image-size", "12"], 2, "--image-size 12"),
         (["--image-size", "256,256"], 2, "--image-size 256,256"),
-        (["--regime", "full"], 2, "not available"),
+        (["--noise-scale", "0"], 2, "--noise-scale 0"),
+        (["--head", "gap-cam", "--noise", "learned"], 2, "--noise: head gap-cam has neither"),
+        (["--head", "gap-cam", "--regime", "full"], 2, "--regime weak"),
+        (["--regime", "weak", "--masks", "3"], 2, "--masks 3: regime weak opens no mask"),
+        (["--regime", "full", "--masks", "3"], 2, "have no mask"),
+        (["--regime", "mixed", "--masks", "0"], 2, "no bad image to train on has a mask"),
+        (["--backbone", "vit_tiny_patch16_224"], 2, "strides [16]"),
         (["--regime", "some"], 2, "some"),
         (["--weights", "/nowhere.safetensors"], 2, "/nowhere.safetensors"),
         (["--backbone", "resnet81"], 2, "resnet81"),

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ssn_agent.frames.pixels import read_image, to_network_input
-from ssn_trainer.data.images import load_input, load_mask
+from ssn_trainer.data.images import drop_blank_masks, load_input, load_mask
 from ssn_trainer.data.samples import Sample
-from ssn_trainer.errors import DataError
+from ssn_trainer.errors import BlankMaskError, DataError
 
 
 def write(path: Path, image: NDArray[np.uint8]) -> Path:
@@ -81,8 +81,17 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path, image
 
 
 def test_a_mask_that_marks_nothing_is_refused(tmp_path: Path, image: Path) -> None:
-    with pytest.raises(DataError, match="marks no pixel"):
+    with pytest.raises(BlankMaskError, match="marks no pixel"):
         load_mask(masked(tmp_path, image, np.zeros((60, 80), np.uint8)), 32, 32)
+
+
+def test_a_bad_image_whose_mask_marks_nothing_counts_as_one_without_a_mask(
+    tmp_path: Path, image: Path
+) -> None:
+    blank = masked(tmp_path, image, np.zeros((60, 80), np.uint8))
+    drawn, names = drop_blank_masks([blank, sample(image, label="good")])
+    assert [s.mask for s in drawn] == [None, None]
+    assert names == (blank.name,)
 
 
 def test_a_bad_image_without_a_mask_is_refused_where_one_is_needed(image: Path) -> None:

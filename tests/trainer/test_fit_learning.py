@@ -1,6 +1,5 @@
 """A fit learns, is repeatable, and looks only at what its regime allows."""
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -8,18 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ssn_agent.bundles.archive import Bundle
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import load, load_test
-from ssn_trainer.data.split import Split
-from ssn_trainer.errors import DataError, TrainingError, UsageError
+from ssn_trainer.errors import TrainingError, UsageError
 from ssn_trainer.fit import loop
 from ssn_trainer.fit.features import FeatureStore
-from ssn_trainer.fit.job import Fitted, choose_regime
+from ssn_trainer.fit.job import Fitted
 from ssn_trainer.model.extractor import Extractor
 from ssn_trainer.model.weights import build_backbone
 
@@ -80,26 +78,6 @@ def test_another_seed_gives_another_split_and_another_model(
     assert fitted.data.split.test != weak.data.split.test
 
 
-def test_auto_takes_weak_where_there_are_bad_images_and_says_so(weak: Fitted) -> None:
-    parts, console = weak.data.split, Console(record=True, quiet=False, file=io.StringIO())
-    assert choose_regime(None, parts, console) is Regime.WEAK
-    good = [tuple(s for s in p if s.label == "good") for p in (parts.train, parts.tune)]
-    good_only = Split(good[0], good[1], ())
-    assert choose_regime(None, good_only, console) is Regime.UNSUPERVISED
-    assert "weak" in console.export_text(clear=False)
-    assert "unsupervised" in console.export_text()
-    with pytest.raises(DataError, match="no bad images"):
-        choose_regime(Regime.WEAK, good_only, console)
-
-
-@pytest.mark.parametrize("regime", [Regime.MIXED, Regime.FULL])
-def test_regimes_of_a_later_version_are_refused_by_name(
-    plates: Path, tmp_path: Path, regime: Regime
-) -> None:
-    with pytest.raises(UsageError, match=f"{regime.value}: not available"):
-        quiet_fit(order(plates, tmp_path, regime))
-
-
 def test_gap_cam_without_bad_images_is_refused(plates: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gap-cam"):
         quiet_fit(order(plates, tmp_path, Regime.UNSUPERVISED, head=Head.GAP_CAM))
@@ -134,21 +112,40 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_leaves_no_bundle(
     assert not list(tmp_path.glob("*.ssn"))
 
 
-def test_a_damaged_feature_cache_is_computed_again(plates: Path, tmp_path: Path) -> None:
+def test_a_cached_entry_that_is_damaged_or_of_another_shape_is_computed_again(
+    plates: Path, tmp_path: Path
+) -> None:
     extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
     samples = load(plates, ".*").samples[:3]
 
     def layers() -> tuple[Tensor, Tensor]:
         store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
         store.fill(samples, flips=True, advance=lambda _: None)
-        return store.batch(samples, [0, 1, 3])
+        return store.batch(samples * 4, [flip for flip in range(4) for _ in samples])
 
     first = layers()
-    damaged, *_, changed = sorted(tmp_path.rglob("*.safetensors"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    changed.unlink()
+    cut, gone, smaller, single, sick, *_ = sorted(tmp_path.rglob("*.safetensors"))
+    cut.write_bytes(cut.read_bytes()[:100])
+    gone.unlink()
+    whole = load_file(single)
+    save_file({name: layer[:4].clone() for name, layer in whole.items()}, smaller)
+    save_file({"layer2": whole["layer2"]}, single)
+    save_file({name: torch.full_like(layer, torch.nan) for name, layer in whole.items()}, sick)
     for before, after in zip(first, layers(), strict=True):
         assert torch.equal(before, after)
+
+
+def test_features_that_are_no_numbers_are_said_with_their_image(
+    plates: Path, tmp_path: Path
+) -> None:
+    extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
+    with torch.no_grad():
+        next(iter(extractor.backbone.parameters())).fill_(torch.nan)
+    samples = load(plates, ".*").samples[:1]
+    store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
+    with pytest.raises(TrainingError, match=rf"{samples[0].path}: .* not numbers"):
+        store.fill(samples, flips=False, advance=lambda _: None)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_mirror_images_have_features_of_their_own(plates: Path, tmp_path: Path) -> None:

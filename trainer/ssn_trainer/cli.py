@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import re
 import sys
 from enum import Enum
@@ -43,6 +44,20 @@ class VariantOption(str, Enum):
 
     ICPR = "icpr"
     JIMS = "jims"
+
+
+class AdaptorOption(str, Enum):
+    """`--adaptor`."""
+
+    LINEAR = "linear"
+    NONLINEAR = "nonlinear"
+
+
+class NoiseOption(str, Enum):
+    """`--noise`."""
+
+    GAUSSIAN = "gaussian"
+    LEARNED = "learned"
 
 
 class PresetOption(str, Enum):
@@ -107,6 +122,22 @@ def fit(
         VariantOption | None,
         typer.Option(help="What the published classification head sees. [default: jims]"),
     ] = None,
+    adaptor: Annotated[
+        AdaptorOption | None,
+        typer.Option(help="A linear layer a cell, or 3 x 3 with ReLU. [default: the preset's]"),
+    ] = None,
+    noise: Annotated[
+        NoiseOption | None,
+        typer.Option(help="Latent noise, drawn or made by a generator. [default: the preset's]"),
+    ] = None,
+    noise_scale: Annotated[
+        float | None,
+        typer.Option(help="Sigma of drawn noise, limit of learned. [default: the preset's]"),
+    ] = None,
+    masks: Annotated[
+        int | None,
+        typer.Option(min=0, help="See at most so many masks, drawn by seed. [default: all]"),
+    ] = None,
     preset: PresetOption = PresetOption.DEFAULT,
     max_false_reject: Annotated[
         float | None, typer.Option(help="Share of good parts that may be rejected, as 0.01.")
@@ -116,6 +147,10 @@ def fit(
     ] = None,
     name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
     bundle_version: Annotated[str | None, typer.Option(help="[default: date and time]")] = None,
+    *,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not go on with a fit that was cut off.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on DATA and write its bundle."""
@@ -126,6 +161,9 @@ def fit(
     named = name or _slug(data.resolve().name)
     numbered = bundle_version or dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S")
     _check_title(named, numbered)
+    if noise_scale is not None and not 0 < noise_scale < math.inf:
+        msg = f"--noise-scale {noise_scale}: give a number above 0, as 0.25"
+        raise UsageError(msg)
     order = job.Order(
         data=data,
         out=out,
@@ -134,6 +172,10 @@ def fit(
         regime=None if regime is RegimeOption.AUTO else Regime(regime.value),
         head=head,
         variant=variant.value if variant else None,
+        adaptor=adaptor.value if adaptor else None,
+        noise=noise.value if noise else None,
+        noise_scale=noise_scale,
+        masks=masks,
         preset=preset.value,
         backbone=backbone,
         weights=weights,
@@ -146,6 +188,7 @@ def fit(
         format=format_.value,
         group_by=group_by,
         limits=Limits(max_false_reject, max_escape),
+        fresh=fresh,
     )
     fitted = job.fit(order, Console(stderr=True))
     parts = fitted.data.split
@@ -158,6 +201,7 @@ def fit(
             "seconds": round(fitted.seconds, 1),
             "bundle": str(fitted.packed.path),
             "regime": fitted.regime.value,
+            "masks": fitted.masks,
             "epochs": fitted.trained.epochs,
             "best_epoch": fitted.trained.best_epoch,
             "train": len(parts.train),

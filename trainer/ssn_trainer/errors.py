@@ -3,6 +3,7 @@
     TrainerError
     ├── UsageError            wrong use: exit code 2
     │   ├── DataError         images, masks, labels or groups that do not hold together
+    │   │   └── BlankMaskError  a mask that marks nothing, of a bad image
     │   └── WeightsError      backbone weights that cannot be had or do not fit
     ├── TrainingError         a fit that cannot go on, as when the loss is no longer a number
     └── PackError             a bundle that cannot be written or does not reproduce its vectors
@@ -26,6 +27,10 @@ class UsageError(TrainerError):
 
 class DataError(UsageError):
     """A data set that cannot be trained or judged on as it lies there."""
+
+
+class BlankMaskError(DataError):
+    """A mask that marks nothing, of a bad image."""
 
 
 class WeightsError(UsageError):

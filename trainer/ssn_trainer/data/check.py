@@ -18,7 +18,7 @@ from ssn_trainer.data.listing import Format, Listing, some
 from ssn_trainer.data.reading import Read, read_images
 from ssn_trainer.data.samples import DataSet, Sample, group_images, grouping_of, make_samples
 from ssn_trainer.data.split import split
-from ssn_trainer.errors import DataError
+from ssn_trainer.errors import BlankMaskError, DataError
 
 Level = Literal["error", "warning"]
 Topic = Literal[
@@ -153,6 +153,8 @@ def _mask_faults(masked: Sequence[Sample]) -> list[Finding]:
     def fault(sample: Sample) -> Finding | None:
         try:
             load_mask(sample, 1, 1)
+        except BlankMaskError as error:
+            return Finding("warning", "mask", str(error), ((sample.name,),))
         except DataError as error:
             return Finding("error", "mask", str(error), ((sample.name,),))
         return None

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import Sample
+from ssn_trainer.errors import TrainingError
 from ssn_trainer.model.extractor import Extractor
 
 _FORMAT = 1
 """Part of the key: raise it when what is stored, or how it is computed, changes."""
-_FLIP_AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
-"""Image axes [N, H, W, 3] that are flipped: none, left-right, upside down, both."""
-FLIPS = len(_FLIP_AXES)
+FLIP_AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+"""Axes of images [N, H, W, 3] that are flipped: none, left-right, upside down, both."""
+FLIPS = len(FLIP_AXES)
 """How many mirror images there are of each, itself among them."""
 _BATCH = 16
 
@@ -51,16 +52,26 @@ class FeatureStore:
     def __init__(
         self, extractor: Extractor, cache: Path, height: int, width: int, device: torch.device
     ) -> None:
-        """Use `cache`, a folder that is made when it is needed."""
+        """Use `cache`, a folder that is made when it is needed.
+
+        Raises WeightsError where the backbone cannot take images of height x width.
+        """
         self._extractor = extractor
-        self._device = device
+        self.device = device
         self._dtype = compute_dtype(device)
         self._size = (height, width)
         digest = hashlib.sha256(f"{_FORMAT} {height} {width} {device.type}".encode())
         for name, tensor in sorted(extractor.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().numpy().tobytes())
-        self._folder = cache / digest.hexdigest()[:16]
+        self.key = digest.hexdigest()
+        """Names weights, input size and preparation: what features depend on but for the image."""
+        self._folder = cache / self.key[:16]
+        # [C, h, w] each; they are kept as [h, w, C]
+        shapes = extractor.layer_shapes(height, width)
+        self._shapes = [torch.Size((*shape[1:], shape[0])) for shape in shapes]
+        self.grid = (shapes[0][1] * extractor.upscale, shapes[0][2] * extractor.upscale)
+        """(h, w) of the merged features."""
         self._layers: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     def fill(
@@ -68,7 +79,8 @@ class FeatureStore:
     ) -> None:
         """Make the features of `samples` available, with their mirror images where `flips`.
 
-        `advance` is told how many images are done. Raises DataError for an unreadable image.
+        `advance` is told how many images are done. Raises DataError for an unreadable image,
+        TrainingError for one whose features are not numbers.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         for flip in range(FLIPS if flips else 1):
@@ -88,7 +100,7 @@ class FeatureStore:
         pairs = [self._layers[s.digest, f] for s, f in zip(samples, flips, strict=True)]
         layer2, layer3 = (
             # [N, h, w, C] -> [N, C, h, w], channels last in memory
-            torch.stack(layers).to(self._device, self._dtype).permute(0, 3, 1, 2)
+            torch.stack(layers).to(self.device, self._dtype).permute(0, 3, 1, 2)
             for layers in zip(*pairs, strict=True)
         )
         return layer2, layer3
@@ -101,20 +113,34 @@ class FeatureStore:
             return True
         try:
             stored = load_file(self._path(sample, flip))
-        except (OSError, SafetensorError):
-            return False  # not there, or cut short: it is computed (again)
-        self._layers[sample.digest, flip] = (stored["layer2"], stored["layer3"])
+            pair = (stored["layer2"], stored["layer3"])
+        except (OSError, SafetensorError, KeyError):
+            return False  # not there, or damaged: it is computed (again)
+        if not all(self._fits(*entry) for entry in zip(pair, self._shapes, strict=True)):
+            return False
+        self._layers[sample.digest, flip] = pair
         return True
+
+    @staticmethod
+    def _fits(layer: Tensor, shape: torch.Size) -> bool:
+        fits = layer.shape == shape and layer.dtype == torch.float16
+        return fits and bool(layer.isfinite().all())
 
     def _compute(self, samples: Sequence[Sample], flip: int) -> None:
         inputs = torch.from_numpy(np.stack([load_input(s, *self._size) for s in samples]))
-        flipped = inputs.flip(_FLIP_AXES[flip]).to(self._device)
-        with torch.inference_mode(), mixed_precision(self._device):
+        flipped = inputs.flip(FLIP_AXES[flip]).to(self.device)
+        with torch.inference_mode(), mixed_precision(self.device):
             layers = self._extractor.layers(flipped)
         # [N, C, h, w] -> [N, h, w, C]
         layer2, layer3 = (x.permute(0, 2, 3, 1).cpu().half().contiguous() for x in layers)
         for index, sample in enumerate(samples):
             pair = (layer2[index].clone(), layer3[index].clone())
+            if not all(layer.isfinite().all() for layer in pair):
+                msg = (
+                    f"{sample.path}: the backbone's features of it are not numbers, or too large; "
+                    "look for damaged --weights, or use another --backbone"
+                )
+                raise TrainingError(msg)
             path = self._path(sample, flip)
             unfinished = path.with_suffix(f".{os.getpid()}")
             save_file({"layer2": pair[0], "layer3": pair[1]}, unfinished)

@@ -1,9 +1,10 @@
 """`fit` from start to end: data, features, training, bundle."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,17 +12,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssn_contract.manifest import Head, Regime
-from ssn_trainer.data.images import check_masks
+from ssn_trainer.data.images import drop_blank_masks
 from ssn_trainer.data.listing import Format
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import Sample, load
 from ssn_trainer.data.split import Split, split
-from ssn_trainer.errors import DataError, UsageError
+from ssn_trainer.errors import UsageError
+from ssn_trainer.fit.checkpoint import Checkpoint
+from ssn_trainer.fit.decision import set_decision, standardise
 from ssn_trainer.fit.features import FLIPS, FeatureStore
-from ssn_trainer.fit.loop import Trained, set_decision, standardise, train
-from ssn_trainer.fit.recipe import Preset, Recipe, make_recipe
+from ssn_trainer.fit.loop import Trained, train
+from ssn_trainer.fit.recipe import Noise, Preset, Recipe, make_recipe
+from ssn_trainer.fit.regime import choose_regime, limit_masks, visible
 from ssn_trainer.measure.limits import Limits
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNetHead, Variant
+from ssn_trainer.model.heads import (
+    Adaptor,
+    AnyHead,
+    GapCamHead,
+    LeanHead,
+    SuperSimpleNetHead,
+    Variant,
+)
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
@@ -39,11 +50,17 @@ class Order:
     name: str
     version: str
     regime: Regime | None
-    """None: weak where the training part has bad images, else unsupervised."""
+    """None: full, mixed, weak or unsupervised, by what train and tune part hold."""
     head: Head | None = None
     """None: the preset's."""
     variant: Variant | None = None
     """None: jims. For the published classification head; the others have none."""
+    adaptor: Adaptor | None = None
+    """None: the preset's, as with noise and its scale."""
+    noise: Noise | None = None
+    noise_scale: float | None = None
+    masks: int | None = None
+    """Most masks of the training part that may be seen; None: all."""
     preset: Preset = "default"
     backbone: str = "resnet18"
     weights: str = "auto"
@@ -57,8 +74,24 @@ class Order:
     format: Format = "auto"
     limits: Limits = field(default_factory=Limits)
     """For the threshold; without any it is that of the best F1."""
+    fresh: bool = False
+    """Begin anew, though an earlier run of the same order could be gone on with."""
     half_weights: bool = False
     """Store the weights as float16: half the size, other scores in the fourth digit."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained network, not yet packed."""
+
+    network: Network
+    regime: Regime
+    parts: Split
+    masks: int
+    """How many masks of the training part were learned from."""
+    trained: Trained
+    checkpoint: Checkpoint
+    """Where the training can be gone on with until the bundle is written."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +101,8 @@ class Fitted:
     packed: Packed
     regime: Regime
     data: Labelled
+    masks: int
+    """How many masks of the training part were learned from."""
     trained: Trained
     seconds: float
 
@@ -78,48 +113,19 @@ def fit(order: Order, console: Console) -> Fitted:
     Raises DataError, WeightsError, UsageError, TrainingError, PackError and the agent's errors.
     """
     start = time.monotonic()
-    device = choose_device(order.device)
     _make_folder(order.out)
     with console.status(f"reading {order.data}"):
         dataset = load(order.data, order.group_by, order.format)
         parts = split(dataset, order.seed)
-        check_masks(parts.test)
     for note in dataset.notes:
         console.print(f"data: {note}")
-    regime = choose_regime(order.regime, parts, console)
-    recipe = make_recipe(order.preset, order.head, regime, order.epochs, order.batch)
-    if order.variant and recipe.head is not Head.SUPERSIMPLENET:
-        msg = (
-            f"--variant {order.variant}: says what the published classification head sees; use it "
-            f"with --head {Head.SUPERSIMPLENET.value}, or leave it out"
-        )
-        raise UsageError(msg)
-    learned = _learned(parts, regime)
-    network = build_network(order, recipe, regime).to(device)
-    store = FeatureStore(network.extractor, order.out / CACHE, order.height, order.width, device)
-    images = len(learned.train) * (FLIPS if recipe.flips else 1) + len(learned.tune)
-    with _progress(console, "features", images) as advance:
-        store.fill(learned.train, flips=recipe.flips, advance=advance)
-        store.fill(learned.tune, flips=False, advance=advance)
-    if recipe.standardise:
-        standardise(network, store, [s for s in learned.train if s.label == "good"])
-    set_decision(network, store, learned.train)
-    with _progress(console, "training", recipe.epochs) as advance:
-
-        def report(epoch: int, loss: float, tune_loss: float) -> None:
-            advance(1)
-            console.print(f"epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
-
-        trained = train(
-            network, store, learned.train, learned.tune, regime, recipe, order.seed, report
-        )
-    labelled = Labelled(dataset, parts, order.seed)
-    title = Title(order.name, order.version, regime, order.backbone)
+    learned = learn(order, parts, console)
+    data = Labelled(dataset, learned.parts, order.seed)
     with _progress(console, "judging", None) as advance:
         packed = pack(
-            network,
-            title,
-            labelled,
+            learned.network,
+            Title(order.name, order.version, learned.regime, order.backbone),
+            data,
             order.out,
             limits=order.limits,
             half_weights=order.half_weights,
@@ -128,7 +134,83 @@ def fit(order: Order, console: Console) -> Fitted:
     console.print(f"threshold: {packed.chosen.method}")
     for remark in packed.remarks:
         console.print(remark)
-    return Fitted(packed, regime, labelled, trained, time.monotonic() - start)
+    learned.checkpoint.remove()
+    seconds = time.monotonic() - start
+    return Fitted(packed, learned.regime, data, learned.masks, learned.trained, seconds)
+
+
+def learn(order: Order, parts: Split, console: Console) -> Learned:
+    """Train a network on two parts, or go on with a training that was cut off.
+
+    Raises as `fit` does.
+    """
+    device = choose_device(order.device)
+    with console.status("opening masks"):
+        parts, blank = _open_masks(parts, order.regime)
+    if blank:
+        console.print(f"{len(blank)} masks mark nothing, as that of {blank[0]}: counted as no mask")
+    shown = limit_masks(parts, order.masks, order.seed)
+    regime, word = choose_regime(order.regime, order.head, order.masks, shown)
+    console.print(word)
+    seen = visible(shown, regime)
+    recipe = choose_recipe(order, regime)
+    network = build_network(order, recipe, regime).to(device)
+    store = FeatureStore(network.extractor, order.out / CACHE, order.height, order.width, device)
+    images = len(seen.train) * (FLIPS if recipe.flips else 1) + len(seen.tune)
+    with _progress(console, "features", images) as advance:
+        store.fill(seen.train, flips=recipe.flips, advance=advance)
+        store.fill(seen.tune, flips=False, advance=advance)
+    if recipe.standardise:
+        standardise(network, store, [s for s in seen.train if s.label == "good"])
+    set_decision(network, store, seen.train, recipe)
+    path = order.out / f"{order.name}.checkpoint.safetensors"
+    deciding = _deciding(order, recipe, regime, store, seen)
+    checkpoint = Checkpoint(path, deciding, console.print)
+    if order.fresh:
+        checkpoint.remove()
+    with _progress(console, "training", recipe.epochs) as advance:
+
+        def report(epoch: int, loss: float, tune_loss: float) -> None:
+            advance(1)
+            console.print(f"epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
+
+        trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
+    masks = sum(s.mask is not None for s in seen.train)
+    return Learned(network, regime, parts, masks, trained, checkpoint)
+
+
+def _open_masks(parts: Split, regime: Regime | None) -> tuple[Split, tuple[str, ...]]:
+    """Check the masks that will be opened: of the test part, and of what the regime may see.
+
+    Return the parts without blank masks, and whose those were. Raises DataError.
+    """
+    test, blank = drop_blank_masks(parts.test)
+    if regime in {Regime.UNSUPERVISED, Regime.WEAK}:
+        return replace(parts, test=test), blank
+    train, blank_train = drop_blank_masks(parts.train)
+    tune, blank_tune = drop_blank_masks(parts.tune)
+    return Split(train, tune, test), (*blank, *blank_train, *blank_tune)
+
+
+def choose_recipe(order: Order, regime: Regime) -> Recipe:
+    """Return the settings that an order means. Raises UsageError for those that do not combine."""
+    recipe = make_recipe(
+        order.preset,
+        order.head,
+        regime,
+        order.epochs,
+        order.batch,
+        adaptor=order.adaptor,
+        noise=order.noise,
+        noise_scale=order.noise_scale,
+    )
+    if order.variant and recipe.head is not Head.SUPERSIMPLENET:
+        msg = (
+            f"--variant {order.variant}: says what the published classification head sees; use it "
+            f"with --head {Head.SUPERSIMPLENET.value}, or leave it out"
+        )
+        raise UsageError(msg)
+    return recipe
 
 
 def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
@@ -140,10 +222,21 @@ def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
     if recipe.head is Head.GAP_CAM:
         head = GapCamHead(extractor.channels, recipe.cls_channels)
     elif recipe.head is Head.LEAN:
-        head = LeanHead(extractor.channels, recipe.hidden, labels=regime is Regime.WEAK)
+        head = LeanHead(
+            extractor.channels,
+            recipe.hidden,
+            recipe.highest_share,
+            recipe.adaptor,
+            labels=regime is not Regime.UNSUPERVISED,
+        )
     else:
-        variant = order.variant or "jims"
-        head = SuperSimpleNetHead(extractor.channels, recipe.hidden, recipe.cls_channels, variant)
+        head = SuperSimpleNetHead(
+            extractor.channels,
+            recipe.hidden,
+            recipe.cls_channels,
+            order.variant or "jims",
+            recipe.adaptor,
+        )
     network = Network(extractor, head, order.height, order.width)
     # Channels last is the faster order on CPUs and GPUs alike; results are the same.
     return network.to(memory_format=torch.channels_last)
@@ -160,38 +253,27 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_regime(wanted: Regime | None, parts: Split, console: Console) -> Regime:
-    """Return the regime that is wanted, or without one what the data allow; says which.
+def _deciding(
+    order: Order, recipe: Recipe, regime: Regime, store: FeatureStore, seen: Split
+) -> dict[str, object]:
+    """Return all that decides the outcome of a training, as JSON takes it."""
 
-    Raises DataError for weak where train or tune part has no bad image.
-    """
-    bad = [sum(s.label == "bad" for s in part) for part in (parts.train, parts.tune)]
-    if wanted is None:
-        chosen = Regime.WEAK if all(bad) else Regime.UNSUPERVISED
-        console.print(
-            f"regime: {chosen.value} (bad images to train on: {bad[0]}, to tune on: {bad[1]})"
-        )
-        return chosen
-    if wanted is Regime.WEAK and not all(bad):
-        msg = (
-            "regime weak: there are no bad images to train and tune on; add bad images outside of "
-            "the test part, or use --regime unsupervised"
-        )
-        raise DataError(msg)
-    return wanted
+    def listed(samples: tuple[Sample, ...]) -> list[tuple[str, str, str, str]]:
+        return [(s.name, s.digest, s.label, mask_digest(s)) for s in samples]
 
+    def mask_digest(sample: Sample) -> str:
+        return hashlib.sha256(sample.mask.read_bytes()).hexdigest() if sample.mask else ""
 
-def _learned(parts: Split, regime: Regime) -> Split:
-    """Return what the regime learns from: without masks, and unsupervised without bad images."""
-    train_part, tune_part = parts.train, parts.tune
-    if regime is Regime.UNSUPERVISED:
-        train_part = tuple(s for s in train_part if s.label == "good")
-        tune_part = tuple(s for s in tune_part if s.label == "good")
-    return Split(
-        tuple(replace(s, mask=None) for s in train_part),
-        tuple(replace(s, mask=None) for s in tune_part),
-        (),
-    )
+    return {
+        "recipe": asdict(recipe),
+        "variant": order.variant,
+        "regime": regime.value,
+        "seed": order.seed,
+        "features": store.key,
+        "train": listed(seen.train),
+        "tune": listed(seen.tune),
+        "torch": torch.__version__,
+    }
 
 
 def _make_folder(out: Path) -> None:

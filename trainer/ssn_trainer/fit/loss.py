@@ -1,55 +1,87 @@
-"""What is minimised, by head and regime."""
+"""What is minimised, by head and by what is known of each image."""
 
 import torch
 from torch import Tensor
 
 from ssn_trainer.fit.recipe import Recipe
-from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, highest
+from ssn_trainer.fit.truth import Truth
+from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead
 from ssn_trainer.model.losses import focal, truncated_l1
-from ssn_trainer.model.noise import draw_noise, noise_masks
+from ssn_trainer.model.noise import NoiseGenerator, against, draw_noise, noise_masks
+
+_NOISE_PENALTY = 10.0
+"""Weight of the L2 penalty on learned noise, as in SuperSimpleNet-Evolved."""
 
 
 def batch_loss(
     head: AnyHead,
     features: Tensor,
-    bad: Tensor,
+    truth: Truth,
     recipe: Recipe,
     generator: torch.Generator,
     *,
     supervised: bool,
+    learned: NoiseGenerator | None = None,
+    adversarial: bool = False,
 ) -> Tensor:
-    """Loss of one batch: `features` [N, C, h, w], `bad` bool [N].
+    """Loss of one batch: `features` [N, C, h, w] and what is known of them, on the CPU.
 
-    SuperSimpleNet sees every image twice, clean and with latent anomalies; once where the recipe
-    has no noise. Where an image is bad and nobody says in which cells, its cells enter the map
-    losses only where noise was added: there the answer is known (JIMS 2025, images without masks).
-    GAP+CAM learns from the labels alone.
+    Every image adds the losses that what is known of it allows (JIMS 2025, mixed supervision):
+
+    - the map's, truncated L1 and focal (ICPR 2024, section 3.5), over the cells that are known: all
+      of a good image, all of a bad one with a mask, of a bad one without a mask those under noise;
+    - the score's, focal over the image's label.
+
+    Where the recipe has noise, every image is seen twice, clean and with latent anomalies, which
+    may lie anywhere but over the defects of a mask. `learned` makes that noise, and with
+    `adversarial` climbs the loss that the head descends, with an L2 penalty; without `learned` it
+    is Gaussian. GAP+CAM learns from the labels alone.
     """
     if isinstance(head, GapCamHead):
         score, _ = head(features)
-        return focal(score.float(), bad, gamma=recipe.score_gamma)
+        return focal(score.float(), truth.bad.to(features.device), gamma=recipe.score_gamma)
     adapted = head.adaptor(features)
-    count, channels, height, width = features.shape
-    target = torch.zeros(count, height, width, dtype=torch.bool, device=features.device)
-    if recipe.sigma:
+    penalty = features.new_zeros(())
+    if recipe.noise is not None:
+        count, channels, height, width = features.shape
         masks = noise_masks(count, height, width, recipe.perlin_threshold, generator)  # [N, h, w]
-        noise = draw_noise(masks, channels, recipe.sigma, generator).to(features)
+        masks &= ~truth.anomalous
+        if learned is None:
+            noise = draw_noise(masks, channels, recipe.noise_scale, generator).to(features)
+        else:
+            noise, penalty = _learned_noise(learned, adapted, masks, generator, adversarial)
         # Both heads look at the same anomalies, whichever features they see.
         adapted = torch.cat([adapted, adapted + noise])
         features = torch.cat([features, features + noise])
-        target = torch.cat([target, masks.to(target)])
-        bad = torch.cat([bad, bad])
+        truth = truth.with_noise(masks)
+    truth = truth.to(features.device)
     anomaly_map = head.segmentation(adapted)
     # Unsupervised, the score must not shape the map (ICPR 2024, section 3.5).
     seen = anomaly_map if supervised else anomaly_map.detach()
     if isinstance(head, LeanHead):
         # Without its linear term, which is right about most training images from the start.
-        score = highest(seen).float()
+        score = head.highest(seen).float()
     else:
         score = head.classify(features, adapted, seen).float()
-    anomalous = bad | target.flatten(1).any(dim=1)
     # [N, h, w] -> [N, 1, h, w]; twice as many images with noise
-    anomaly_map, target = anomaly_map.float(), target[:, None]
-    known = target | ~bad[:, None, None, None]
-    map_loss = truncated_l1(anomaly_map, target, known) + focal(anomaly_map, target, known)
-    return recipe.map_weight * map_loss + focal(score, anomalous, gamma=recipe.score_gamma)
+    cells, target, known = anomaly_map.float(), truth.anomalous[:, None], truth.known[:, None]
+    map_loss = truncated_l1(cells, target, known) + focal(cells, target, known)
+    score_loss = focal(score, truth.bad, gamma=recipe.score_gamma)
+    return recipe.map_weight * map_loss + score_loss + penalty
+
+
+def _learned_noise(
+    learned: NoiseGenerator,
+    adapted: Tensor,
+    masks: Tensor,
+    generator: torch.Generator,
+    adversarial: bool,
+) -> tuple[Tensor, Tensor]:
+    """Noise [N, C, h, w] and the penalty on it; the generator learns where it is adversarial."""
+    masks = masks.to(adapted.device)
+    with torch.set_grad_enabled(adversarial):
+        noise = learned(adapted.detach(), masks, generator)
+    if not adversarial:
+        return noise, noise.new_zeros(())
+    values = noise.float().square().sum() / (masks.sum().clamp(min=1) * noise.shape[1])
+    return against(noise), _NOISE_PENALTY * values

@@ -5,8 +5,10 @@ from typing import Literal
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.errors import UsageError
+from ssn_trainer.model.heads import Adaptor
 
 Preset = Literal["default", "published"]
+Noise = Literal["gaussian", "learned"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,24 @@ class Recipe:
     """Channels between the two layers of the segmentation head."""
     cls_channels: int
     """Channels of the convolution in the classification head, and in GAP+CAM."""
+    adaptor: Adaptor
+    """One layer a cell, as published, or 3 x 3, batch norm and ReLU (SuperSimpleNet-Evolved)."""
     standardise: bool
     """Standardise features per channel over the good training images."""
-    sigma: float
-    """Standard deviation of the latent noise on adapted features; 0: no noise."""
+    noise: Noise | None
+    """Latent noise on adapted features: drawn, made by a generator that is trained, or none."""
+    noise_scale: float
+    """Standard deviation of Gaussian noise, largest value (beta) of learned noise."""
     perlin_threshold: float
+    mask_share: float
+    """Share of a cell that a mask must cover to make it anomalous; 0: any."""
+    highest_share: float
+    """Share of the map's cells whose mean is the lean head's score."""
+    decision_shrinkage: float
+    """Of the lean head's discriminant over pooled features."""
+    decision_spread: float
+    """Standard deviation of that linear term over the training images: at 3.5 it counts about as
+    much as the map's highest values, which training drives some units apart."""
     lr_adaptor: float
     lr_heads: float
     weight_decay: float
@@ -49,9 +64,15 @@ _PUBLISHED = Recipe(
     upscale=2,
     hidden=1024,
     cls_channels=128,
+    adaptor="linear",
     standardise=False,
-    sigma=0.015,
+    noise="gaussian",
+    noise_scale=0.015,
     perlin_threshold=0.2,
+    mask_share=0.25,
+    highest_share=0.008,  # 8 of 32 x 32 cells
+    decision_shrinkage=0.5,
+    decision_spread=3.5,
     lr_adaptor=1e-4,
     lr_heads=2e-4,
     weight_decay=1e-5,
@@ -62,7 +83,8 @@ _PUBLISHED = Recipe(
     patience=0,
 )
 
-# Measured on two cores in minutes: features standardised, noise to match, layer2's own grid.
+# Measured on two cores in minutes, unsupervised and weak: features standardised, noise to match,
+# layer2's own grid. Not measured yet: mixed and full, the share that a mask must cover.
 _DEFAULT = replace(
     _PUBLISHED,
     head=Head.LEAN,
@@ -71,7 +93,7 @@ _DEFAULT = replace(
     hidden=256,
     cls_channels=64,
     standardise=True,
-    sigma=0.25,
+    noise_scale=0.25,
     lr_adaptor=5e-4,
     lr_heads=5e-4,
     weight_decay=1e-2,
@@ -80,25 +102,61 @@ _DEFAULT = replace(
     patience=3,
 )
 
+_LEARNED_SCALE: dict[Preset, float] = {"published": 0.05, "default": 0.5}
+"""Scale of learned noise: the best of SuperSimpleNet-Evolved's four, and one to match the default's
+standardised features (not measured)."""
+
 
 def make_recipe(
-    preset: Preset, head: Head | None, regime: Regime, epochs: int | None, batch: int | None
+    preset: Preset,
+    head: Head | None,
+    regime: Regime,
+    epochs: int | None,
+    batch: int | None,
+    *,
+    adaptor: Adaptor | None = None,
+    noise: Noise | None = None,
+    noise_scale: float | None = None,
 ) -> Recipe:
-    """Return the preset for a regime, with `head`, `epochs` and `batch` where they are given.
+    """Return the preset for a regime, changed by what is given.
 
-    Raises UsageError for a regime that is not available, or that the head cannot be trained in.
+    `noise` or `noise_scale` give noise to a preset that has none for the regime. Raises UsageError
+    for a head that cannot be trained in the regime, or that has no such part.
     """
-    if regime in {Regime.MIXED, Regime.FULL}:
-        msg = f"regime {regime.value}: not available in this version; use weak or unsupervised"
-        raise UsageError(msg)
-    if head is Head.GAP_CAM and regime is not Regime.WEAK:
-        msg = f"head {head.value}: learns from bad images; use --regime weak, or another --head"
-        raise UsageError(msg)
     recipe = _PUBLISHED if preset == "published" else _DEFAULT
     recipe = replace(recipe, head=head or recipe.head)
-    if regime is Regime.WEAK:
+    if regime is not Regime.UNSUPERVISED:
         recipe = replace(recipe, perlin_threshold=0.6, flips=True)
         if preset == "default":
-            # Labels teach more than noise does, in half the time.
-            recipe = replace(recipe, sigma=0.0, map_weight=0.3, epochs=6)
-    return replace(recipe, epochs=epochs or recipe.epochs, batch=batch or recipe.batch)
+            # Labels and masks teach more than noise does.
+            recipe = replace(recipe, noise=None)
+    if preset == "default" and regime is Regime.WEAK:
+        recipe = replace(recipe, map_weight=0.3, epochs=6)
+    if noise is not None or noise_scale is not None:
+        default = _LEARNED_SCALE[preset] if noise == "learned" else recipe.noise_scale
+        recipe = replace(recipe, noise=noise or "gaussian", noise_scale=noise_scale or default)
+    if recipe.head is Head.GAP_CAM:
+        _refuse_for_gap_cam(regime, adaptor, noise, noise_scale)
+        recipe = replace(recipe, noise=None)
+    return replace(
+        recipe,
+        adaptor=adaptor or recipe.adaptor,
+        epochs=epochs or recipe.epochs,
+        batch=batch or recipe.batch,
+    )
+
+
+def _refuse_for_gap_cam(
+    regime: Regime, adaptor: Adaptor | None, noise: Noise | None, noise_scale: float | None
+) -> None:
+    if regime is not Regime.WEAK:
+        msg = (
+            f"head {Head.GAP_CAM.value}: learns from labelled bad images and from no mask; use "
+            "--regime weak, or another --head"
+        )
+        raise UsageError(msg)
+    options = {"--adaptor": adaptor, "--noise": noise, "--noise-scale": noise_scale}
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        msg = f"{', '.join(given)}: head {Head.GAP_CAM.value} has neither adaptor nor noise; leave"
+        raise UsageError(f"{msg} it out, or use another --head")

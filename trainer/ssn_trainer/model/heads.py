@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from ssn_contract.manifest import Head
 
 Variant = Literal["icpr", "jims"]
-
-HIGHEST_SHARE = 0.008
-"""Share of the map's cells that make the lean head's score: 8 of 32 x 32."""
+Adaptor = Literal["linear", "nonlinear"]
 
 
 class SuperSimpleNetHead(nn.Module):
@@ -21,10 +19,17 @@ class SuperSimpleNetHead(nn.Module):
 
     kind = Head.SUPERSIMPLENET
 
-    def __init__(self, channels: int, hidden: int, cls_channels: int, variant: Variant) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        cls_channels: int,
+        variant: Variant,
+        adaptor: Adaptor = "linear",
+    ) -> None:
         super().__init__()
         self.variant = variant
-        self.adaptor = _adaptor(channels)
+        self.adaptor = _adaptor(channels, adaptor)
         self.segmentation = _segmentation(channels, hidden)
         self.classification = nn.Sequential(
             nn.Conv2d(channels + 1, cls_channels, kernel_size=5, padding=2),
@@ -51,16 +56,26 @@ class SuperSimpleNetHead(nn.Module):
 class LeanHead(nn.Module):
     """Adaptor and segmentation head as published, and a score that needs no convolution.
 
-    The score is the mean of the highest map values, so that no small defect is averaged away. With
-    `labels` a linear term over pooled features is added, which sees what no single cell shows
-    (uneven light, a wrong grain); its weights are set from outside, not by gradients.
+    The score is the mean of the highest map values, of `highest_share` of the cells, so that no
+    small defect is averaged away. With `labels` a linear term over pooled features is added, which
+    sees what no single cell shows (uneven light, a wrong grain); its weights are set from outside,
+    not by gradients.
     """
 
     kind = Head.LEAN
 
-    def __init__(self, channels: int, hidden: int, *, labels: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        highest_share: float,
+        adaptor: Adaptor = "linear",
+        *,
+        labels: bool,
+    ) -> None:
         super().__init__()
-        self.adaptor = _adaptor(channels)
+        self.highest_share = highest_share
+        self.adaptor = _adaptor(channels, adaptor)
         self.segmentation = _segmentation(channels, hidden)
         self.decision = nn.Linear(3 * channels, 1) if labels else None
         if self.decision is not None:
@@ -70,17 +85,16 @@ class LeanHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Merged features [N, C, h, w] to raw scores [N] and raw maps [N, 1, h, w]."""
         anomaly_map: Tensor = self.segmentation(self.adaptor(features))
-        score = highest(anomaly_map)
+        score = self.highest(anomaly_map)
         if self.decision is not None:
             score = score + self.decision(pooled_statistics(features)).squeeze(1)
         return score, anomaly_map
 
-
-def highest(anomaly_map: Tensor) -> Tensor:
-    """Mean over the highest `HIGHEST_SHARE` of the map's values: [N, 1, h, w] -> [N]."""
-    cells = anomaly_map.flatten(1)  # [N, 1, h, w] -> [N, h * w]
-    k = max(1, round(HIGHEST_SHARE * cells.shape[1]))
-    return cells.topk(k, dim=1).values.mean(dim=1)
+    def highest(self, anomaly_map: Tensor) -> Tensor:
+        """Mean over the highest `highest_share` of the map's values: [N, 1, h, w] -> [N]."""
+        cells = anomaly_map.flatten(1)  # [N, 1, h, w] -> [N, h * w]
+        k = max(1, round(self.highest_share * cells.shape[1]))
+        return cells.topk(k, dim=1).values.mean(dim=1)
 
 
 def pooled_statistics(features: Tensor) -> Tensor:
@@ -113,8 +127,14 @@ class GapCamHead(nn.Module):
         return _average(activation).squeeze(1), activation
 
 
-def _adaptor(channels: int) -> nn.Conv2d:
-    """Feature adaptor: one linear layer for every cell."""
+def _adaptor(channels: int, kind: Adaptor) -> nn.Module:
+    """Feature adaptor: one linear layer for every cell, or as SuperSimpleNet-Evolved has it."""
+    if kind == "nonlinear":
+        return nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        )
     adaptor = nn.Conv2d(channels, channels, kernel_size=1)
     nn.init.xavier_normal_(adaptor.weight)
     return adaptor

@@ -3,7 +3,10 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+LATENT_CHANNELS = 32
+"""Channels of the learned generator's latent z."""
 
 
 def perlin(height: int, width: int, rows: int, columns: int, generator: torch.Generator) -> Tensor:
@@ -55,3 +58,48 @@ def draw_noise(masks: Tensor, channels: int, sigma: float, generator: torch.Gene
         # [cells, channels] -> [channels, cells]
         noise[index][:, masks[index]] = sigma * torch.randn(cells, channels, generator=generator).T
     return noise
+
+
+class NoiseGenerator(nn.Module):
+    """Learned noise of SuperSimpleNet-Evolved: tanh(G(features, z)) x beta, z ~ N(0, I).
+
+    G is three 1 x 1 convolutions over the adapted features and the latent z, concatenated. It is
+    trained against the heads and never packed.
+    """
+
+    def __init__(self, channels: int, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels + LATENT_CHANNELS, channels, kernel_size=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, channels, kernel_size=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, channels, kernel_size=1),
+        )
+
+    def forward(self, adapted: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise [N, C, h, w] for adapted features, zero where `masks` bool [N, h, w] is false."""
+        count, _, height, width = adapted.shape
+        z = torch.randn(count, LATENT_CHANNELS, height, width, generator=generator)
+        made: Tensor = self.layers(torch.cat([adapted, z.to(adapted)], dim=1))
+        # [N, h, w] -> [N, 1, h, w]
+        return self.beta * made.tanh() * masks[:, None].to(adapted)
+
+
+class _Reversed(torch.autograd.Function):
+    """The identity, with the gradient's sign turned (Ganin and Lempitsky, ICML 2015)."""
+
+    @staticmethod
+    def forward(_: object, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(_: object, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def against(noise: Tensor) -> Tensor:
+    """Noise whose maker climbs the loss that the heads descend, in one backward pass."""
+    reversed_: Tensor = _Reversed.apply(noise)
+    return reversed_

@@ -3,7 +3,7 @@
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -15,22 +15,22 @@ from torch import nn
 
 from ssn_trainer.errors import WeightsError
 
-LAYERS = (2, 3)
-"""Which feature stages are taken: layer2 (stride 8) and layer3 (stride 16)."""
-
+_REDUCTIONS = (8, 16)
+"""Strides of the two feature stages that are taken: ResNet's layer2 and layer3."""
 _PRETRAINED = {"resnet18": "resnet18.tv_in1k"}
-"""Which of timm's weights `auto` takes; for other backbones the name says it (`NAME.TAG`)."""
+"""The weights that the figures in docs/ were measured with; else timm's own choice for the name,
+or what the name says (`NAME.TAG`)."""
 _REACH_TIMEOUT_S = 10.0
 
 
 def build_backbone(name: str, weights: str, seed: int) -> nn.Module:
-    """Build a timm backbone that ends after layer3.
+    """Build a timm backbone that gives its features at stride 8 and 16 and ends there.
 
     `weights`: `auto` (timm's pretrained ones), `none` (random by seed) or the path of a safetensors
     file, which must fit exactly. Raises WeightsError.
     """
     if weights == "auto":
-        tag = _PRETRAINED.get(name, name)
+        tag = _PRETRAINED.get(name) or _full_name(name)
         return _create(tag, pretrained=True, pretrained_cfg_overlay={"file": str(_download(tag))})
     torch.manual_seed(seed)
     backbone = _create(name, pretrained=False)
@@ -48,20 +48,51 @@ def build_backbone(name: str, weights: str, seed: int) -> nn.Module:
         backbone.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()[:200]
-        msg = f"weights {weights}: do not fit {name} up to layer3 ({reason}); give fitting weights"
+        msg = (
+            f"weights {weights}: do not fit {name} up to stride 16 ({reason}); give fitting weights"
+        )
         raise WeightsError(msg) from error
     return backbone
 
 
-def _create(name: str, **options: Any) -> nn.Module:
-    try:
-        backbone: nn.Module = timm.create_model(
-            name, features_only=True, out_indices=LAYERS, **options
+def feature_stages(name: str) -> tuple[int, int]:
+    """Return which of a timm backbone's stages have stride 8 and 16, the last of each.
+
+    Raises WeightsError where timm does not know the backbone or it has no such stages.
+    """
+    with torch.device("meta"):  # shapes alone: nothing is drawn or allocated
+        every = _make(name, pretrained=False)
+    feature_info = cast("Any", every.feature_info)  # timm is untyped
+    reductions = dict(zip(feature_info.reduction(), feature_info.out_indices, strict=True))
+    if not all(wanted in reductions for wanted in _REDUCTIONS):
+        msg = (
+            f"backbone {name}: has features at strides {sorted(reductions)}, but those at 8 and 16 "
+            "are needed; take one that has them, as resnet18"
         )
+        raise WeightsError(msg)
+    return reductions[_REDUCTIONS[0]], reductions[_REDUCTIONS[1]]
+
+
+def _create(name: str, **options: Any) -> nn.Module:
+    return _make(name, out_indices=feature_stages(name), **options)
+
+
+def _make(name: str, **options: Any) -> nn.Module:
+    try:
+        backbone: nn.Module = timm.create_model(name, features_only=True, **options)
     except (RuntimeError, ValueError, AttributeError, IndexError) as error:
-        msg = f"backbone {name}: timm cannot make one with layer2 and layer3 ({error})"
+        msg = f"backbone {name}: timm cannot make one that gives features ({error})"
         raise WeightsError(f"{msg}; use resnet18") from error
     return backbone
+
+
+def _full_name(name: str) -> str:
+    """`NAME.TAG` of the weights that timm takes for a name. Raises WeightsError."""
+    known = timm.get_pretrained_cfg(name)
+    if known is None or not known.tag:
+        msg = f"backbone {name}: timm has no pretrained weights for it"
+        raise WeightsError(f"{msg}; give a file with --weights PATH, or --weights none")
+    return f"{known.architecture}.{known.tag}"
 
 
 def _download(tag: str) -> Path:
@@ -82,6 +113,6 @@ def _download(tag: str) -> Path:
         msg = (
             f"weights auto: {tag} is not in the local cache and cannot be downloaded ({error}); "
             "connect to the network, or give a file with --weights PATH (safetensors, up to "
-            "layer3), or train from random ones with --weights none"
+            "stride 16), or train from random ones with --weights none"
         )
         raise WeightsError(msg) from error

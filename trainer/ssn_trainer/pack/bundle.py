@@ -26,7 +26,6 @@ from ssn_trainer.errors import PackError
 from ssn_trainer.measure.bootstrap import Interval
 from ssn_trainer.measure.limits import Limits, unsupported
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
-from ssn_trainer.model.extractor import IMAGENET_MEAN, IMAGENET_STD
 from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.export import export_onnx, halve_weights
@@ -266,8 +265,8 @@ def _manifest(network: Network, title: Title) -> dict[str, object]:
         "input": {
             "height": network.height,
             "width": network.width,
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
+            "mean": network.extractor.pixel_mean,
+            "std": network.extractor.pixel_std,
         },
     }
 

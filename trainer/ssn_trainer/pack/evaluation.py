@@ -14,7 +14,7 @@ from ssn_agent.atomic import atomic_text
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.scorer import Scorer
-from ssn_trainer.data.images import check_masks
+from ssn_trainer.data.images import drop_blank_masks
 from ssn_trainer.data.listing import Format
 from ssn_trainer.data.samples import load_test
 from ssn_trainer.errors import DataError
@@ -61,13 +61,15 @@ def evaluate(
     if not unseen:
         msg = f"{data}: {path.name} was trained or tuned on all of its images; give it others"
         raise DataError(msg)
-    check_masks(unseen)
+    judgeable, blank = drop_blank_masks(unseen)
+    if blank:
+        console.print(f"{len(blank)} masks mark nothing, as that of {blank[0]}: counted as no mask")
     size = scorer.input
     with Progress(console=console) as progress:
         task = progress.add_task("judging", total=len(unseen))
         judged = judge(
             scorer.score_inputs,
-            unseen,
+            judgeable,
             size.height,
             size.width,
             lambda done: progress.advance(task, done),

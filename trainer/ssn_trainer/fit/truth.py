@@ -1,0 +1,75 @@
+"""What is known of each cell: from labels, from masks where they may be seen, and from noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssn_trainer.data.images import load_coverage
+from ssn_trainer.data.samples import Sample
+from ssn_trainer.fit.features import FLIP_AXES
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a batch."""
+
+    bad: Tensor
+    """bool [N]: the image shows a defect, or has noise in it."""
+    anomalous: Tensor
+    """bool [N, h, w]: the cell is known to be anomalous."""
+    known: Tensor
+    """bool [N, h, w]: the cell is known to be anomalous or known to be normal."""
+
+    def with_noise(self, masks: Tensor) -> "Truth":
+        """Truth of the images and behind them of the same images with noise in `masks` [N, h, w].
+
+        Under the noise a cell is anomalous, whatever was known of it before.
+        """
+        return Truth(
+            torch.cat([self.bad, self.bad | masks.flatten(1).any(dim=1)]),
+            torch.cat([self.anomalous, self.anomalous | masks]),
+            torch.cat([self.known, self.known | masks]),
+        )
+
+    def to(self, device: torch.device) -> "Truth":
+        """Return the same on a device."""
+        return Truth(self.bad.to(device), self.anomalous.to(device), self.known.to(device))
+
+
+class Truths:
+    """What is known of some samples, on the feature grid; a mask is opened where a sample has one.
+
+    All cells of a good image are known to be normal. In a bad image with a mask a cell is anomalous
+    where the mask covers `mask_share` of it or more, normal where it covers nothing, and unknown
+    between. A mask too fine for any cell marks those that it covers most. In a bad image without a
+    mask nothing is known of any cell.
+    """
+
+    def __init__(self, samples: Sequence[Sample], grid: tuple[int, int], mask_share: float) -> None:
+        """Read the masks on a grid of (h, w) cells. Raises DataError for one that does not fit."""
+        self._grid = grid
+        self._cells = {s.name: _cells(s, grid, mask_share) for s in samples if s.mask is not None}
+
+    def batch(self, samples: Sequence[Sample], flips: Sequence[int]) -> Truth:
+        """Return what is known of samples; `flips` says which mirror image of each."""
+        nothing, everything = torch.zeros(self._grid).bool(), torch.ones(self._grid).bool()
+        anomalous, known = [], []
+        for sample, flip in zip(samples, flips, strict=True):
+            if sample.label == "good":
+                cells = nothing, everything
+            else:
+                cells = self._cells.get(sample.name, (nothing, nothing))
+            # The same axes as those of the image: [N, h, w]
+            anomalous.append(cells[0][None].flip(FLIP_AXES[flip]))
+            known.append(cells[1][None].flip(FLIP_AXES[flip]))
+        bad = torch.tensor([s.label == "bad" for s in samples])
+        return Truth(bad, torch.cat(anomalous), torch.cat(known))
+
+
+def _cells(sample: Sample, grid: tuple[int, int], mask_share: float) -> tuple[Tensor, Tensor]:
+    """Which cells are anomalous, and which are known: bool [h, w] each."""
+    coverage = torch.from_numpy(load_coverage(sample, *grid))
+    anomalous = (coverage > 0) & (coverage >= min(mask_share, float(coverage.max())))
+    return anomalous, anomalous | (coverage == 0)

@@ -1,0 +1,98 @@
+"""How well a head does on the tune part: what decides which epoch is kept."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+from torch import Tensor
+
+from ssn_trainer.data.samples import Sample
+from ssn_trainer.fit.features import FeatureStore, mixed_precision
+from ssn_trainer.fit.loss import batch_loss
+from ssn_trainer.fit.recipe import Recipe
+from ssn_trainer.fit.truth import Truths
+from ssn_trainer.model.heads import AnyHead, LeanHead
+from ssn_trainer.model.network import Network
+
+
+def tune_loss(
+    network: Network,
+    head: AnyHead,
+    store: FeatureStore,
+    samples: Sequence[Sample],
+    truths: Truths,
+    recipe: Recipe,
+    *,
+    supervised: bool,
+) -> float:
+    """How badly the tune part is told apart; not a number where the head's values are none.
+
+    By its labels, and where some of its masks may be seen by those as well, in equal parts; without
+    any label by fixed noise.
+    """
+    if not supervised:
+        return _noise_loss(network, head, store, samples, truths, recipe)
+    scores, cells, bad, anomalous = [], [], [], []
+    for start in range(0, len(samples), recipe.batch):
+        batch = samples[start : start + recipe.batch]
+        flips = [0] * len(batch)
+        layers = store.batch(batch, flips)
+        with torch.inference_mode(), mixed_precision(store.device):
+            score, anomaly_map = head(network.features(*layers))
+            if isinstance(head, LeanHead):
+                # Its linear term is fixed: an epoch is judged by what training changes.
+                score = head.highest(anomaly_map)
+        truth = truths.batch(batch, flips)
+        scores.append(score.float().cpu())
+        bad.append(truth.bad)
+        cells.append(anomaly_map.squeeze(1).float().cpu()[truth.known])  # [N, h, w] -> [known]
+        anomalous.append(truth.anomalous[truth.known])
+    loss = _calibrated_log_loss(torch.cat(scores), torch.cat(bad))
+    marked = torch.cat(anomalous)
+    if not marked.any():
+        return loss
+    return (loss + _calibrated_log_loss(torch.cat(cells), marked)) / 2
+
+
+def _noise_loss(
+    network: Network,
+    head: AnyHead,
+    store: FeatureStore,
+    samples: Sequence[Sample],
+    truths: Truths,
+    recipe: Recipe,
+) -> float:
+    """Mean loss with Gaussian noise, the same for every epoch, learned noise or not."""
+    generator = torch.Generator().manual_seed(0)
+    total = 0.0
+    for start in range(0, len(samples), recipe.batch):
+        batch = samples[start : start + recipe.batch]
+        flips = [0] * len(batch)
+        layers, truth = store.batch(batch, flips), truths.batch(batch, flips)
+        with torch.inference_mode(), mixed_precision(store.device):
+            features = network.features(*layers)
+            loss = batch_loss(head, features, truth, recipe, generator, supervised=False)
+        total += float(loss) * len(batch)
+    return total / len(samples)
+
+
+def _calibrated_log_loss(values: Tensor, positive: Tensor) -> float:
+    """Log loss of values [N] after the best calibration (Platt), both classes of equal weight.
+
+    A threshold is chosen later anyhow, and a head that is right but too sure of itself must not
+    look worse for it.
+    """
+    column: NDArray[np.float64] = values.double().numpy()[:, None]  # [N] -> [N, 1]
+    if not np.isfinite(column).all():
+        return math.nan
+    labels = positive.numpy()
+    scaled = StandardScaler().fit_transform(column)
+    platt = LogisticRegression(C=100, class_weight="balanced").fit(scaled, labels)
+    weights = compute_sample_weight("balanced", labels)
+    return float(log_loss(labels, platt.predict_proba(scaled), sample_weight=weights))
