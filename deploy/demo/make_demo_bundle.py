@@ -161,16 +161,14 @@ def fit_bundle(data: Path, weights: Path, work: Path, console: Console) -> Path:
         data=data,
         out=work,
         name="demo",
-        version="1.0.0",
         regime=Regime.WEAK,
         weights=str(weights),
         height=HEIGHT,
         width=WIDTH,
         seed=FIT_SEED,
         group_by=".*",  # every drawn part is its own
-        half_weights=True,
     )
-    return fit(order, console).packed.path
+    return fit(order, "1.0.0", console, half_weights=True).packed.path
 
 
 def check(bundle: Path, console: Console) -> None:

@@ -42,7 +42,6 @@ def order(data: Path, out: Path, regime: Regime | None, **changes: Any) -> Order
     """A fit of a minute's fraction: small images, random backbone, every image its own part."""
     options: dict[str, Any] = {
         "name": "plates",
-        "version": "1",
         "weights": "none",
         "height": SIZE,
         "width": SIZE,
@@ -56,7 +55,7 @@ def order(data: Path, out: Path, regime: Regime | None, **changes: Any) -> Order
 
 def quiet_fit(wanted: Order) -> Fitted:
     """Fit without a word."""
-    return fit(wanted, Console(quiet=True))
+    return fit(wanted, "1", Console(quiet=True))
 
 
 def learn_from_folder(wanted: Order, console: Console | None = None) -> Learned:

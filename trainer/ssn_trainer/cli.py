@@ -2,12 +2,10 @@
 
 import datetime as dt
 import json
-import math
 import re
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,8 +14,11 @@ from rich.table import Table
 from ssn_agent import __version__
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError
-from ssn_contract.manifest import Head, Regime
 from ssn_trainer.errors import TrainerError, UsageError
+from ssn_trainer.options import Data, DataFormat, FormatOption, GroupBy, takes_order
+
+if TYPE_CHECKING:
+    from ssn_trainer.fit.job import Order
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,168 +30,32 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at labelled images.")
 app.add_typer(data_app, name="data")
 
 
-class RegimeOption(str, Enum):
-    """`--regime`."""
-
-    AUTO = "auto"
-    UNSUPERVISED = "unsupervised"
-    WEAK = "weak"
-    MIXED = "mixed"
-    FULL = "full"
-
-
-class VariantOption(str, Enum):
-    """`--variant`."""
-
-    ICPR = "icpr"
-    JIMS = "jims"
-
-
-class AdaptorOption(str, Enum):
-    """`--adaptor`."""
-
-    LINEAR = "linear"
-    NONLINEAR = "nonlinear"
-
-
-class NoiseOption(str, Enum):
-    """`--noise`."""
-
-    GAUSSIAN = "gaussian"
-    LEARNED = "learned"
-
-
-class PresetOption(str, Enum):
-    """`--preset`."""
-
-    DEFAULT = "default"
-    PUBLISHED = "published"
-
-
-class DeviceOption(str, Enum):
-    """`--device`."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class FormatOption(str, Enum):
-    """`--format`."""
-
-    AUTO = "auto"
-    FOLDER = "folder"
-    MVTEC = "mvtec"
-    KSDD = "ksdd"
-    KSDD2 = "ksdd2"
-    LEDGER = "ledger"
-    CSV = "csv"
-
-
-Data = Annotated[Path, typer.Argument(help="Folder of labelled images, or a CSV of them.")]
-DataFormat = Annotated[
-    FormatOption, typer.Option("--format", help="How DATA is laid out: see docs/data.md.")
-]
-GroupBy = Annotated[
-    str | None,
-    typer.Option(
-        help="CSV of image,group, a regular expression on the name, or near-duplicates. "
-        "[default: groups.csv in DATA, else the layout's own, else near-duplicates]"
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
 
 
 @app.command()
+@takes_order
 def fit(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
-    regime: RegimeOption = RegimeOption.AUTO,
-    backbone: str = "resnet18",
-    weights: Annotated[
-        str, typer.Option(help="auto (timm's pretrained), none (random), or a safetensors file.")
-    ] = "auto",
-    image_size: Annotated[str, typer.Option(help="N or HxW, in pixels.")] = "256",
-    epochs: Annotated[int | None, typer.Option(min=1, help="[default: the preset's]")] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="[default: the preset's]")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: DeviceOption = DeviceOption.AUTO,
-    format_: DataFormat = FormatOption.AUTO,
-    group_by: GroupBy = None,
-    head: Annotated[Head | None, typer.Option(help="[default: the preset's]")] = None,
-    variant: Annotated[
-        VariantOption | None,
-        typer.Option(help="What the published classification head sees. [default: jims]"),
-    ] = None,
-    adaptor: Annotated[
-        AdaptorOption | None,
-        typer.Option(help="A linear layer a cell, or 3 x 3 with ReLU. [default: the preset's]"),
-    ] = None,
-    noise: Annotated[
-        NoiseOption | None,
-        typer.Option(help="Latent noise, drawn or made by a generator. [default: the preset's]"),
-    ] = None,
-    noise_scale: Annotated[
-        float | None,
-        typer.Option(help="Sigma of drawn noise, limit of learned. [default: the preset's]"),
-    ] = None,
-    masks: Annotated[
-        int | None,
-        typer.Option(min=0, help="See at most so many masks, drawn by seed. [default: all]"),
-    ] = None,
-    preset: PresetOption = PresetOption.DEFAULT,
+    order: "Order",
     max_false_reject: Annotated[
         float | None, typer.Option(help="Share of good parts that may be rejected, as 0.01.")
     ] = None,
     max_escape: Annotated[
         float | None, typer.Option(help="Share of bad parts that may pass, as 0.01.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
     bundle_version: Annotated[str | None, typer.Option(help="[default: date and time]")] = None,
-    *,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do not go on with a fit that was cut off.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on DATA and write its bundle."""
     from ssn_trainer.fit import job  # torch takes seconds to load: --help need not wait
     from ssn_trainer.measure.limits import Limits  # scipy likewise
 
-    height, width = _image_size(image_size)
-    named = name or _slug(data.resolve().name)
-    numbered = bundle_version or dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S")
-    _check_title(named, numbered)
-    if noise_scale is not None and not 0 < noise_scale < math.inf:
-        msg = f"--noise-scale {noise_scale}: give a number above 0, as 0.25"
+    version = bundle_version or dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}", version):
+        msg = f"--bundle-version {version}: use up to 64 letters, digits, ., + and -, as 1.2.0"
         raise UsageError(msg)
-    order = job.Order(
-        data=data,
-        out=out,
-        name=named,
-        version=numbered,
-        regime=None if regime is RegimeOption.AUTO else Regime(regime.value),
-        head=head,
-        variant=variant.value if variant else None,
-        adaptor=adaptor.value if adaptor else None,
-        noise=noise.value if noise else None,
-        noise_scale=noise_scale,
-        masks=masks,
-        preset=preset.value,
-        backbone=backbone,
-        weights=weights,
-        height=height,
-        width=width,
-        epochs=epochs,
-        batch=batch,
-        seed=seed,
-        device=device.value,
-        format=format_.value,
-        group_by=group_by,
-        limits=Limits(max_false_reject, max_escape),
-        fresh=fresh,
-    )
-    fitted = job.fit(order, Console(stderr=True))
+    limits = Limits(max_false_reject, max_escape)
+    fitted = job.fit(order, version, Console(stderr=True), limits=limits)
     parts = fitted.data.split
     _answer(
         {
@@ -208,6 +73,36 @@ def fit(
             "tune": len(parts.tune),
             "test": len(parts.test),
             "grouped_by": fitted.data.dataset.grouped_by,
+        },
+        as_json=as_json,
+    )
+
+
+@app.command()
+@takes_order
+def crossval(
+    order: "Order",
+    folds: Annotated[
+        Path | None, typer.Option(help='JSON file: {"folds": [{"train": [...], "test": [...]}]}.')
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="How many folds without a file.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Train and judge fold by fold, so that every part is judged unseen; no bundle is made."""
+    from ssn_trainer.fit import crossval  # as above
+
+    result = crossval.crossval(order, folds, count, Console(stderr=True))
+    _answer(
+        {
+            **result.mean(),
+            "spread": result.spread(),
+            "without_leaks": result.mean(leaks=False),
+            "threshold": None,
+            "seconds": round(result.seconds, 1),
+            "bundle": None,
+            "grouped_by": result.grouped_by,
+            "untested": len(result.untested),
+            "folds": [crossval.as_json(fold) for fold in result.folds],
         },
         as_json=as_json,
     )
@@ -300,39 +195,21 @@ def _answer(values: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(json.dumps(values, allow_nan=False))
         return
     table = Table(show_header=False)
-    intervals = values.pop("intervals")
-    values.pop("threshold_choice", None)  # said in words on standard error
+    intervals = values.pop("intervals", {})
+    for key in ("threshold_choice", "folds"):  # said in words on standard error
+        values.pop(key, None)
     for key, value in values.items():
-        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        shown = _shown(value)
         if intervals.get(key):
             shown += " (95 %: {:.4f} to {:.4f})".format(*intervals[key])
         table.add_row(key, shown)
     Console().print(table)
 
 
-def _image_size(text: str) -> tuple[int, int]:
-    """`N` or `HxW` to (height, width). Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
-    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not (32 <= height <= 4096 and 32 <= width <= 4096):
-        msg = f"--image-size {text}: give N or HxW in pixels, each from 32 to 4096, as 256"
-        raise UsageError(msg)
-    return height, width
-
-
-def _check_title(name: str, version: str) -> None:
-    """Raise UsageError where a bundle cannot be called so."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        msg = f"--name {name}: use up to 64 lower-case letters, digits, - and _, as screw-m4"
-        raise UsageError(msg)
-    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}", version):
-        msg = f"--bundle-version {version}: use up to 64 letters, digits, ., + and -, as 1.2.0"
-        raise UsageError(msg)
-
-
-def _slug(text: str) -> str:
-    """A folder's name as a bundle's name: lower-case letters, digits, `-` and `_`."""
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:64] or "model"
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.images import drop_blank_masks
@@ -21,6 +18,7 @@ from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.decision import set_decision, standardise
 from ssn_trainer.fit.features import FLIPS, FeatureStore
 from ssn_trainer.fit.loop import Trained, train
+from ssn_trainer.fit.progress import progress
 from ssn_trainer.fit.recipe import Noise, Preset, Recipe, make_recipe
 from ssn_trainer.fit.regime import choose_regime, limit_masks, visible
 from ssn_trainer.measure.limits import Limits
@@ -39,16 +37,16 @@ from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
 
 CACHE = "features"
 """Folder in the output folder for cached features; may be deleted at any time."""
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be fitted: the options of `ssn-trainer fit`."""
+    """What is to be trained: the options that `fit` and `crossval` share."""
 
     data: Path
     out: Path
     name: str
-    version: str
     regime: Regime | None
     """None: full, mixed, weak or unsupervised, by what train and tune part hold."""
     head: Head | None = None
@@ -72,12 +70,8 @@ class Order:
     device: str = "auto"
     group_by: str | None = None
     format: Format = "auto"
-    limits: Limits = field(default_factory=Limits)
-    """For the threshold; without any it is that of the best F1."""
     fresh: bool = False
     """Begin anew, though an earlier run of the same order could be gone on with."""
-    half_weights: bool = False
-    """Store the weights as float16: half the size, other scores in the fourth digit."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +101,22 @@ class Fitted:
     seconds: float
 
 
-def fit(order: Order, console: Console) -> Fitted:
+def fit(
+    order: Order,
+    version: str,
+    console: Console,
+    *,
+    limits: Limits = _NO_LIMITS,
+    half_weights: bool = False,
+) -> Fitted:
     """Train a model and write its bundle into `order.out`; progress goes to `console`.
+
+    `limits` are for the threshold; without any it is that of the best F1. `half_weights` stores the
+    weights as float16: half the size, other scores in the fourth digit.
 
     Raises DataError, WeightsError, UsageError, TrainingError, PackError and the agent's errors.
     """
     start = time.monotonic()
-    _make_folder(order.out)
     with console.status(f"reading {order.data}"):
         dataset = load(order.data, order.group_by, order.format)
         parts = split(dataset, order.seed)
@@ -121,14 +124,14 @@ def fit(order: Order, console: Console) -> Fitted:
         console.print(f"data: {note}")
     learned = learn(order, parts, console)
     data = Labelled(dataset, learned.parts, order.seed)
-    with _progress(console, "judging", None) as advance:
+    with progress(console, "judging", None) as advance:
         packed = pack(
             learned.network,
-            Title(order.name, order.version, learned.regime, order.backbone),
+            Title(order.name, version, learned.regime, order.backbone),
             data,
             order.out,
-            limits=order.limits,
-            half_weights=order.half_weights,
+            limits=limits,
+            half_weights=half_weights,
             advance=advance,
         )
     console.print(f"threshold: {packed.chosen.method}")
@@ -145,6 +148,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
     Raises as `fit` does.
     """
     device = choose_device(order.device)
+    _make_folder(order.out)
     with console.status("opening masks"):
         parts, blank = _open_masks(parts, order.regime)
     if blank:
@@ -157,7 +161,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
     network = build_network(order, recipe, regime).to(device)
     store = FeatureStore(network.extractor, order.out / CACHE, order.height, order.width, device)
     images = len(seen.train) * (FLIPS if recipe.flips else 1) + len(seen.tune)
-    with _progress(console, "features", images) as advance:
+    with progress(console, "features", images) as advance:
         store.fill(seen.train, flips=recipe.flips, advance=advance)
         store.fill(seen.tune, flips=False, advance=advance)
     if recipe.standardise:
@@ -168,7 +172,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
     checkpoint = Checkpoint(path, deciding, console.print)
     if order.fresh:
         checkpoint.remove()
-    with _progress(console, "training", recipe.epochs) as advance:
+    with progress(console, "training", recipe.epochs) as advance:
 
         def report(epoch: int, loss: float, tune_loss: float) -> None:
             advance(1)
@@ -282,11 +286,3 @@ def _make_folder(out: Path) -> None:
     except OSError as error:
         msg = f"--out {out}: cannot be made ({error.strerror}); give a folder that can be written"
         raise UsageError(msg) from error
-
-
-@contextmanager
-def _progress(console: Console, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.advance(task, done)

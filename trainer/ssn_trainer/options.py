@@ -1,0 +1,204 @@
+"""The options that say what is to be trained, shared by the commands that train."""
+
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssn_contract.manifest import Head, Regime
+from ssn_trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from ssn_trainer.fit.job import Order  # torch takes seconds to load: --help need not wait
+
+
+class RegimeOption(str, Enum):
+    """`--regime`."""
+
+    AUTO = "auto"
+    UNSUPERVISED = "unsupervised"
+    WEAK = "weak"
+    MIXED = "mixed"
+    FULL = "full"
+
+
+class VariantOption(str, Enum):
+    """`--variant`."""
+
+    ICPR = "icpr"
+    JIMS = "jims"
+
+
+class AdaptorOption(str, Enum):
+    """`--adaptor`."""
+
+    LINEAR = "linear"
+    NONLINEAR = "nonlinear"
+
+
+class NoiseOption(str, Enum):
+    """`--noise`."""
+
+    GAUSSIAN = "gaussian"
+    LEARNED = "learned"
+
+
+class PresetOption(str, Enum):
+    """`--preset`."""
+
+    DEFAULT = "default"
+    PUBLISHED = "published"
+
+
+class DeviceOption(str, Enum):
+    """`--device`."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class FormatOption(str, Enum):
+    """`--format`."""
+
+    AUTO = "auto"
+    FOLDER = "folder"
+    MVTEC = "mvtec"
+    KSDD = "ksdd"
+    KSDD2 = "ksdd2"
+    LEDGER = "ledger"
+    CSV = "csv"
+
+
+Data = Annotated[Path, typer.Argument(help="Folder of labelled images, or a CSV of them.")]
+DataFormat = Annotated[
+    FormatOption, typer.Option("--format", help="How DATA is laid out: see docs/data.md.")
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        help="CSV of image,group, a regular expression on the name, or near-duplicates. "
+        "[default: groups.csv in DATA, else the layout's own, else near-duplicates]"
+    ),
+]
+
+
+def order_of(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for what is made, and for cached features.")],
+    regime: RegimeOption = RegimeOption.AUTO,
+    backbone: str = "resnet18",
+    weights: Annotated[
+        str, typer.Option(help="auto (timm's pretrained), none (random), or a safetensors file.")
+    ] = "auto",
+    image_size: Annotated[str, typer.Option(help="N or HxW, in pixels.")] = "256",
+    epochs: Annotated[int | None, typer.Option(min=1, help="[default: the preset's]")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="[default: the preset's]")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: DeviceOption = DeviceOption.AUTO,
+    format_: DataFormat = FormatOption.AUTO,
+    group_by: GroupBy = None,
+    head: Annotated[Head | None, typer.Option(help="[default: the preset's]")] = None,
+    variant: Annotated[
+        VariantOption | None,
+        typer.Option(help="What the published classification head sees. [default: jims]"),
+    ] = None,
+    adaptor: Annotated[
+        AdaptorOption | None,
+        typer.Option(help="A linear layer a cell, or 3 x 3 with ReLU. [default: the preset's]"),
+    ] = None,
+    noise: Annotated[
+        NoiseOption | None,
+        typer.Option(help="Latent noise, drawn or made by a generator. [default: the preset's]"),
+    ] = None,
+    noise_scale: Annotated[
+        float | None,
+        typer.Option(help="Sigma of drawn noise, limit of learned. [default: the preset's]"),
+    ] = None,
+    masks: Annotated[
+        int | None,
+        typer.Option(min=0, help="See at most so many masks, drawn by seed. [default: all]"),
+    ] = None,
+    preset: PresetOption = PresetOption.DEFAULT,
+    name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
+    *,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not go on with a fit that was cut off.")
+    ] = False,
+) -> "Order":
+    """Return the order that the options mean. Raises UsageError."""
+    from ssn_trainer.fit.job import Order  # as above
+
+    height, width = _image_size(image_size)
+    if noise_scale is not None and not 0 < noise_scale < math.inf:
+        msg = f"--noise-scale {noise_scale}: give a number above 0, as 0.25"
+        raise UsageError(msg)
+    return Order(
+        data=data,
+        out=out,
+        name=check_name(name or _slug(data.resolve().name)),
+        regime=None if regime is RegimeOption.AUTO else Regime(regime.value),
+        head=head,
+        variant=variant.value if variant else None,
+        adaptor=adaptor.value if adaptor else None,
+        noise=noise.value if noise else None,
+        noise_scale=noise_scale,
+        masks=masks,
+        preset=preset.value,
+        backbone=backbone,
+        weights=weights,
+        height=height,
+        width=width,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+        device=device.value,
+        format=format_.value,
+        group_by=group_by,
+        fresh=fresh,
+    )
+
+
+def takes_order(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `order_of`; its first argument is the order that they make."""
+    shared = inspect.signature(order_of).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+    every = sorted([*shared.values(), *own], key=lambda p: p.kind)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        order = order_of(**{name: given.pop(name) for name in shared})
+        command(order, **given)
+
+    run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
+    run.__annotations__ = {p.name: p.annotation for p in every}
+    return run
+
+
+def check_name(name: str) -> str:
+    """Return a name that a bundle may have. Raises UsageError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        msg = f"--name {name}: use up to 64 lower-case letters, digits, - and _, as screw-m4"
+        raise UsageError(msg)
+    return name
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    """`N` or `HxW` to (height, width). Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not (32 <= height <= 4096 and 32 <= width <= 4096):
+        msg = f"--image-size {text}: give N or HxW in pixels, each from 32 to 4096, as 256"
+        raise UsageError(msg)
+    return height, width
+
+
+def _slug(text: str) -> str:
+    """A folder's name as a bundle's name: lower-case letters, digits, `-` and `_`."""
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:64] or "model"
