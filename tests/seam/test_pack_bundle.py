@@ -51,8 +51,8 @@ def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
         made: AnyHead = GapCamHead(extractor.channels, 8)
     elif head == "lean":
         made = LeanHead(extractor.channels, 8, 0.02, labels=True)
-        assert made.decision is not None
-        torch.nn.init.normal_(made.decision.weight, std=0.1)
+        assert isinstance(made.pooled, torch.nn.Linear)
+        torch.nn.init.normal_(made.pooled.weight, std=0.1)
     else:
         made = SuperSimpleNetHead(extractor.channels, 16, 8, "jims")
     whole = Network(extractor, made, HEIGHT, WIDTH)

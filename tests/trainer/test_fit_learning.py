@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,9 +20,10 @@ from ssn_trainer.fit import loop
 from ssn_trainer.fit.features import FeatureStore
 from ssn_trainer.fit.job import Fitted
 from ssn_trainer.model.extractor import Extractor
+from ssn_trainer.model.heads import LeanHead, Novelty, pooled_statistics
 from ssn_trainer.model.weights import build_backbone
 
-from .conftest import draw_parts, order, quiet_fit
+from .conftest import SIZE, draw_parts, learn_from_folder, order, quiet_fit
 
 
 def model(fitted: Fitted) -> bytes:
@@ -168,3 +170,19 @@ def test_the_bundle_lists_every_image_with_its_part(weak: Fitted) -> None:
     for part in ("train", "tune", "test"):
         samples = getattr(split, part)
         assert [i["digest"] for i in listed["parts"][part]] == [s.digest for s in samples]
+
+
+def test_without_labels_novelty_and_map_weigh_alike_over_good_tune_images(
+    plates: Path, tmp_path: Path
+) -> None:
+    trained = learn_from_folder(order(plates, tmp_path, Regime.UNSUPERVISED, epochs=2))
+    head = trained.network.head
+    assert isinstance(head, LeanHead)
+    assert isinstance(head.pooled, Novelty)
+    good = [s for s in trained.parts.tune if s.label == "good"]
+    image = torch.from_numpy(np.stack([load_input(s, SIZE, SIZE) for s in good]))
+    with torch.inference_mode():
+        features = trained.network.features(*trained.network.extractor.layers(image))
+        _, anomaly_map = head(features)
+        terms = head.highest(anomaly_map).std(), head.pooled(pooled_statistics(features)).std()
+    assert terms[0].item() == pytest.approx(terms[1].item(), rel=0.1)

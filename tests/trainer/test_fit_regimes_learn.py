@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.fit.job import Learned
@@ -69,8 +70,8 @@ def test_labels_set_the_lean_heads_linear_term_in_every_regime_that_has_them(
 ) -> None:
     head = learned(plates, out, regime, epochs=1).network.head
     assert isinstance(head, LeanHead)
-    assert head.decision is not None
-    assert head.decision.weight.abs().sum() > 0
+    assert isinstance(head.pooled, nn.Linear)
+    assert head.pooled.weight.abs().sum() > 0
 
 
 def test_learned_noise_trains_a_map_and_is_no_part_of_the_network(plates: Path, out: Path) -> None:

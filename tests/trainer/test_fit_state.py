@@ -126,7 +126,7 @@ UNKNOWN = torch.zeros(3, 2, 2, dtype=torch.bool)
 
 
 def test_without_masks_an_epoch_is_judged_by_its_scores_alone() -> None:
-    truth = Truth(BAD, UNKNOWN, UNKNOWN | ~BAD[:, None, None])
+    truth = Truth(BAD, UNKNOWN, UNKNOWN | ~BAD[:, None, None], UNKNOWN.float())
     place = tuned(maps_of([0, 0, 0, 0], [4, 0, 0, 0], [0, 0, 0, 4]), truth)
     other = tuned(maps_of([0, 0, 0, 0], [0, 4, 0, 0], [0, 4, 0, 0]), truth)
     assert place == pytest.approx(other)
@@ -135,13 +135,13 @@ def test_without_masks_an_epoch_is_judged_by_its_scores_alone() -> None:
 def test_with_masks_it_is_judged_by_where_it_points_too() -> None:
     anomalous = UNKNOWN.clone()
     anomalous[1, 0, 0] = anomalous[2, 1, 1] = True
-    truth = Truth(BAD, anomalous, ~UNKNOWN)
+    truth = Truth(BAD, anomalous, ~UNKNOWN, anomalous.float())
     right = tuned(maps_of([0, 0, 0, 0], [4, 0, 0, 0], [0, 0, 0, 4]), truth)
     wrong = tuned(maps_of([0, 0, 0, 0], [0, 4, 0, 0], [0, 4, 0, 0]), truth)
     assert right < wrong - 0.1
 
 
 def test_values_that_are_no_numbers_make_a_loss_that_is_none() -> None:
-    truth = Truth(BAD, UNKNOWN, UNKNOWN | ~BAD[:, None, None])
+    truth = Truth(BAD, UNKNOWN, UNKNOWN | ~BAD[:, None, None], UNKNOWN.float())
     loss = tuned(maps_of([0, 0, 0, 0], [torch.nan, 0, 0, 0], [0, 0, 0, 4]), truth)
     assert math.isnan(loss)

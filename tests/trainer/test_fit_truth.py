@@ -103,7 +103,7 @@ def batch_of(rows: list[tuple[bool, list[int], list[int]]]) -> Truth:
     for index, (_, cells, known_rows) in enumerate(rows):
         anomalous[index, 0, cells] = True
         known[index, known_rows] = True
-    return Truth(torch.tensor([bad for bad, *_ in rows]), anomalous, known)
+    return Truth(torch.tensor([bad for bad, *_ in rows]), anomalous, known, anomalous.float())
 
 
 EVERY_ROW = list(range(8))

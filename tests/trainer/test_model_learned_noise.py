@@ -32,7 +32,7 @@ def features() -> torch.Tensor:
 
 def good() -> Truth:
     nothing = torch.zeros(8, SIDE, SIDE, dtype=torch.bool)
-    return Truth(torch.zeros(8, dtype=torch.bool), nothing, ~nothing)
+    return Truth(torch.zeros(8, dtype=torch.bool), nothing, ~nothing, nothing.float())
 
 
 def loss_of(head: LeanHead, maker: NoiseGenerator, *, adversarial: bool) -> torch.Tensor:

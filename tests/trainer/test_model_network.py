@@ -1,5 +1,6 @@
 """The parts of the network have the papers' shapes, and gradients flow only where they should."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import make_recipe
 from ssn_trainer.fit.truth import Truth
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, LeanHead, SuperSimpleNetHead, Variant
+from ssn_trainer.model.heads import GapCamHead, LeanHead, Novelty, SuperSimpleNetHead, Variant
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 
@@ -26,7 +27,7 @@ def backbone() -> nn.Module:
 def unmasked(bad: Tensor, side: int = 8) -> Truth:
     """Bad images without masks, good ones beside them."""
     nothing = torch.zeros(len(bad), side, side, dtype=torch.bool)
-    return Truth(bad, nothing, nothing | ~bad[:, None, None])
+    return Truth(bad, nothing, nothing | ~bad[:, None, None], nothing.float())
 
 
 def ssn_head(variant: Variant = "jims") -> SuperSimpleNetHead:
@@ -82,13 +83,24 @@ def test_the_lean_score_is_the_mean_of_the_highest_cells() -> None:
 def test_the_lean_head_adds_pooled_features_where_labels_teach_them() -> None:
     features = torch.randn(3, 24, 8, 8)
     head = LeanHead(24, 8, 0.02, labels=True).eval()
-    assert head.decision is not None
-    head.decision.weight[0, 24 + 5] = 2.0  # the standard deviation of the sixth channel
+    assert isinstance(head.pooled, nn.Linear)
+    head.pooled.weight.data[0, 24 + 5] = 2.0  # the standard deviation of the sixth channel
     score, anomaly_map = head(features)
     expected = head.highest(anomaly_map) + 2 * features[:, 5].flatten(1).std(dim=1, correction=0)
     assert torch.allclose(score, expected, atol=1e-5)
-    assert not any(p.requires_grad for p in head.decision.parameters())
-    assert LeanHead(24, 8, 0.02, labels=False).decision is None
+    assert not any(p.requires_grad for p in head.pooled.parameters())
+
+
+def test_novelty_is_what_lies_beside_the_directions_that_good_parts_differ_in() -> None:
+    novelty = Novelty(3, 1)
+    novelty.basis.copy_(torch.tensor([[1.0, 0.0, 0.0]]))
+    novelty.scale.copy_(torch.tensor([1.0, 2.0, 1.0]))
+    along, beside = torch.tensor([[9.0, 0.0, 1.0]]), torch.tensor([[0.0, 6.0, 1.0]])
+    assert novelty.residual(along).item() == pytest.approx(math.log(1 / 3))
+    assert novelty.residual(beside).item() == pytest.approx(math.log(10 / 3))
+    assert novelty(beside).item() == 0.0  # it has no weight yet
+    novelty.weight.fill_(2.0)
+    assert novelty(beside).item() == pytest.approx(2 * math.log(10 / 3))
 
 
 @pytest.mark.parametrize(("variant", "adapted_matters"), [("icpr", True), ("jims", False)])

@@ -40,6 +40,7 @@ class AdaptorOption(str, Enum):
 
     LINEAR = "linear"
     NONLINEAR = "nonlinear"
+    NONE = "none"
 
 
 class NoiseOption(str, Enum):
@@ -111,7 +112,7 @@ def order_of(
     ] = None,
     adaptor: Annotated[
         AdaptorOption | None,
-        typer.Option(help="A linear layer a cell, or 3 x 3 with ReLU. [default: the preset's]"),
+        typer.Option(help="A linear layer, 3 x 3 with ReLU, or none. [default: the preset's]"),
     ] = None,
     noise: Annotated[
         NoiseOption | None,

@@ -15,7 +15,7 @@ from ssn_trainer.data.samples import Sample, load
 from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.checkpoint import Checkpoint
-from ssn_trainer.fit.decision import set_decision, standardise
+from ssn_trainer.fit.decision import set_decision, standardise, weigh_novelty
 from ssn_trainer.fit.features import FLIPS, FeatureStore
 from ssn_trainer.fit.loop import Trained, train
 from ssn_trainer.fit.progress import progress
@@ -179,6 +179,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
             console.print(f"epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
 
         trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
+    weigh_novelty(network, store, [s for s in seen.tune if s.label == "good"])
     masks = sum(s.mask is not None for s in seen.train)
     return Learned(network, regime, parts, masks, trained, checkpoint)
 
@@ -232,6 +233,7 @@ def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
             recipe.highest_share,
             recipe.adaptor,
             labels=regime is not Regime.UNSUPERVISED,
+            directions=recipe.novelty_directions,
         )
     else:
         head = SuperSimpleNetHead(

@@ -130,15 +130,32 @@ def _step(state: TrainingState, loss: torch.Tensor, *, adversarial: bool, clip: 
 def _batches(
     samples: Sequence[Sample], recipe: Recipe, order: np.random.Generator
 ) -> Iterator[tuple[list[Sample], list[int]]]:
-    """One epoch: shuffled batches, the rest that fills none left out, and a flip for each image."""
+    """One epoch: shuffled batches, the rest that fills none left out, and a flip for each image.
+
+    Balanced, half of each batch is bad, and the rarer images come more often.
+    """
     size = min(recipe.batch, len(samples))
     steps = max(_MIN_STEPS, len(samples) // size)
-    walks = -(-steps * size // len(samples))
-    indices = np.concatenate([order.permutation(len(samples)) for _ in range(walks)])
+    classes = [list(samples)]
+    if recipe.balanced:
+        classes = [[s for s in samples if s.label == label] for label in ("bad", "good")]
+    shares = [size // len(classes)] * len(classes)
+    shares[-1] = size - sum(shares[:-1])
+    walks = [_walk_through(c, n * steps, order) for c, n in zip(classes, shares, strict=True)]
     for step in range(steps):
-        batch = [samples[i] for i in indices[step * size : (step + 1) * size]]
+        pairs = zip(walks, shares, strict=True)
+        batch = [s for walk, n in pairs for s in walk[step * n : (step + 1) * n]]
         flips = order.integers(0, FLIPS if recipe.flips else 1, size)
         yield batch, flips.tolist()
+
+
+def _walk_through(
+    samples: Sequence[Sample], count: int, order: np.random.Generator
+) -> list[Sample]:
+    """Draw `count` of them, each once before any comes again."""
+    walks = -(-count // len(samples))
+    indices = np.concatenate([order.permutation(len(samples)) for _ in range(walks)])
+    return [samples[i] for i in indices[:count]]
 
 
 def _refuse_nan(loss: float, what: str) -> None:

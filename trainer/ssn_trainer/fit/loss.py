@@ -6,7 +6,7 @@ from torch import Tensor
 from ssn_trainer.fit.recipe import Recipe
 from ssn_trainer.fit.truth import Truth
 from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead
-from ssn_trainer.model.losses import focal, truncated_l1
+from ssn_trainer.model.losses import coverage_loss, focal, truncated_l1
 from ssn_trainer.model.noise import NoiseGenerator, against, draw_noise, noise_masks
 
 _NOISE_PENALTY = 10.0
@@ -28,8 +28,9 @@ def batch_loss(
 
     Every image adds the losses that what is known of it allows (JIMS 2025, mixed supervision):
 
-    - the map's, truncated L1 and focal (ICPR 2024, section 3.5), over the cells that are known: all
-      of a good image, all of a bad one with a mask, of a bad one without a mask those under noise;
+    - the map's, truncated L1 and focal (ICPR 2024, section 3.5), or cross-entropy against the
+      coverage, over the cells that are known: all of a good image, all of a bad one with a mask, of
+      a bad one without a mask those under noise;
     - the score's, focal over the image's label.
 
     Where the recipe has noise, every image is seen twice, clean and with latent anomalies, which
@@ -63,9 +64,12 @@ def batch_loss(
         score = head.highest(seen).float()
     else:
         score = head.classify(features, adapted, seen).float()
-    # [N, h, w] -> [N, 1, h, w]; twice as many images with noise
-    cells, target, known = anomaly_map.float(), truth.anomalous[:, None], truth.known[:, None]
-    map_loss = truncated_l1(cells, target, known) + focal(cells, target, known)
+    cells = anomaly_map.float().squeeze(1)  # [N, 1, h, w] -> [N, h, w]; 2 N with noise
+    if recipe.map_loss == "coverage":
+        map_loss = coverage_loss(cells, truth.coverage, truth.known | (truth.coverage > 0))
+    else:
+        target, known = truth.anomalous, truth.known
+        map_loss = truncated_l1(cells, target, known) + focal(cells, target, known)
     score_loss = focal(score, truth.bad, gamma=recipe.score_gamma)
     return recipe.map_weight * map_loss + score_loss + penalty
 

@@ -9,6 +9,7 @@ from ssn_trainer.model.heads import Adaptor
 
 Preset = Literal["default", "published"]
 Noise = Literal["gaussian", "learned"]
+MapLoss = Literal["published", "coverage"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,14 @@ class Recipe:
     noise_scale: float
     """Standard deviation of Gaussian noise, largest value (beta) of learned noise."""
     perlin_threshold: float
+    map_loss: MapLoss
+    """Truncated L1 and focal, cell by cell anomalous or not; or cross-entropy against coverage."""
     mask_share: float
     """Share of a cell that a mask must cover to make it anomalous; 0: any."""
     highest_share: float
     """Share of the map's cells whose mean is the lean head's score."""
+    novelty_directions: int
+    """Unsupervised, of the lean head: principal directions of good parts' pooled features."""
     decision_shrinkage: float
     """Of the lean head's discriminant over pooled features."""
     decision_spread: float
@@ -49,6 +54,8 @@ class Recipe:
     averaging: float
     """Share of the running average of the weights that each step keeps; 0: the last weights."""
     flips: bool
+    balanced: bool
+    """As many bad images as good ones in each batch."""
     map_weight: float
     """Weight of the map's losses against the score's."""
     score_gamma: float
@@ -69,8 +76,10 @@ _PUBLISHED = Recipe(
     noise="gaussian",
     noise_scale=0.015,
     perlin_threshold=0.2,
+    map_loss="published",
     mask_share=0.25,
     highest_share=0.008,  # 8 of 32 x 32 cells
+    novelty_directions=64,
     decision_shrinkage=0.5,
     decision_spread=3.5,
     lr_adaptor=1e-4,
@@ -78,6 +87,7 @@ _PUBLISHED = Recipe(
     weight_decay=1e-5,
     averaging=0.0,
     flips=False,
+    balanced=False,
     map_weight=1.0,
     score_gamma=4.0,
     patience=0,
@@ -129,9 +139,16 @@ def make_recipe(
         recipe = replace(recipe, perlin_threshold=0.6, flips=True)
         if preset == "default":
             # Labels and masks teach more than noise does.
-            recipe = replace(recipe, noise=None)
-    if preset == "default" and regime is Regime.WEAK:
-        recipe = replace(recipe, map_weight=0.3, epochs=6)
+            recipe = replace(recipe, noise=None, epochs=6, map_weight=0.3)
+    if preset == "default" and regime in {Regime.MIXED, Regime.FULL}:
+        recipe = replace(
+            recipe,
+            adaptor="none",  # no noise comes between it and the next layer: they would be one
+            map_loss="coverage",
+            map_weight=20.0,
+            balanced=True,
+            lr_heads=1e-3,
+        )
     if noise is not None or noise_scale is not None:
         default = _LEARNED_SCALE[preset] if noise == "learned" else recipe.noise_scale
         recipe = replace(recipe, noise=noise or "gaussian", noise_scale=noise_scale or default)

@@ -21,6 +21,9 @@ class Truth:
     """bool [N, h, w]: the cell is known to be anomalous."""
     known: Tensor
     """bool [N, h, w]: the cell is known to be anomalous or known to be normal."""
+    coverage: Tensor
+    """float [N, h, w]: the share of the cell that is known to be defect, also where that is too
+    little to call the cell anomalous and too much to call it normal."""
 
     def with_noise(self, masks: Tensor) -> "Truth":
         """Truth of the images and behind them of the same images with noise in `masks` [N, h, w].
@@ -31,11 +34,17 @@ class Truth:
             torch.cat([self.bad, self.bad | masks.flatten(1).any(dim=1)]),
             torch.cat([self.anomalous, self.anomalous | masks]),
             torch.cat([self.known, self.known | masks]),
+            torch.cat([self.coverage, self.coverage.masked_fill(masks, 1.0)]),
         )
 
     def to(self, device: torch.device) -> "Truth":
         """Return the same on a device."""
-        return Truth(self.bad.to(device), self.anomalous.to(device), self.known.to(device))
+        return Truth(
+            self.bad.to(device),
+            self.anomalous.to(device),
+            self.known.to(device),
+            self.coverage.to(device),
+        )
 
 
 class Truths:
@@ -55,21 +64,25 @@ class Truths:
     def batch(self, samples: Sequence[Sample], flips: Sequence[int]) -> Truth:
         """Return what is known of samples; `flips` says which mirror image of each."""
         nothing, everything = torch.zeros(self._grid).bool(), torch.ones(self._grid).bool()
-        anomalous, known = [], []
+        clear = torch.zeros(self._grid)
+        anomalous, known, coverage = [], [], []
         for sample, flip in zip(samples, flips, strict=True):
             if sample.label == "good":
-                cells = nothing, everything
+                cells = nothing, everything, clear
             else:
-                cells = self._cells.get(sample.name, (nothing, nothing))
+                cells = self._cells.get(sample.name, (nothing, nothing, clear))
             # The same axes as those of the image: [N, h, w]
             anomalous.append(cells[0][None].flip(FLIP_AXES[flip]))
             known.append(cells[1][None].flip(FLIP_AXES[flip]))
+            coverage.append(cells[2][None].flip(FLIP_AXES[flip]))
         bad = torch.tensor([s.label == "bad" for s in samples])
-        return Truth(bad, torch.cat(anomalous), torch.cat(known))
+        return Truth(bad, torch.cat(anomalous), torch.cat(known), torch.cat(coverage))
 
 
-def _cells(sample: Sample, grid: tuple[int, int], mask_share: float) -> tuple[Tensor, Tensor]:
-    """Which cells are anomalous, and which are known: bool [h, w] each."""
+def _cells(
+    sample: Sample, grid: tuple[int, int], mask_share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which cells are anomalous, which are known, bool [h, w] each, and the coverage [h, w]."""
     coverage = torch.from_numpy(load_coverage(sample, *grid))
     anomalous = (coverage > 0) & (coverage >= min(mask_share, float(coverage.max())))
-    return anomalous, anomalous | (coverage == 0)
+    return anomalous, anomalous | (coverage == 0), coverage

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ssn_contract.manifest import Head
 
 Variant = Literal["icpr", "jims"]
-Adaptor = Literal["linear", "nonlinear"]
+Adaptor = Literal["linear", "nonlinear", "none"]
 
 
 class SuperSimpleNetHead(nn.Module):
@@ -57,9 +57,9 @@ class LeanHead(nn.Module):
     """Adaptor and segmentation head as published, and a score that needs no convolution.
 
     The score is the mean of the highest map values, of `highest_share` of the cells, so that no
-    small defect is averaged away. With `labels` a linear term over pooled features is added, which
-    sees what no single cell shows (uneven light, a wrong grain); its weights are set from outside,
-    not by gradients.
+    small defect is averaged away. A second term over pooled features is added, which sees what no
+    single cell shows (uneven light, a wrong grain): with `labels` a linear one, without them how
+    far they lie from those of good parts. Its weights are set from outside, not by gradients.
     """
 
     kind = Head.LEAN
@@ -72,29 +72,57 @@ class LeanHead(nn.Module):
         adaptor: Adaptor = "linear",
         *,
         labels: bool,
+        directions: int = 0,
     ) -> None:
         super().__init__()
         self.highest_share = highest_share
         self.adaptor = _adaptor(channels, adaptor)
         self.segmentation = _segmentation(channels, hidden)
-        self.decision = nn.Linear(3 * channels, 1) if labels else None
-        if self.decision is not None:
-            for parameter in self.decision.requires_grad_(requires_grad=False).parameters():
-                nn.init.zeros_(parameter)
+        self.pooled = nn.Linear(3 * channels, 1) if labels else Novelty(3 * channels, directions)
+        for parameter in self.pooled.requires_grad_(requires_grad=False).parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Merged features [N, C, h, w] to raw scores [N] and raw maps [N, 1, h, w]."""
         anomaly_map: Tensor = self.segmentation(self.adaptor(features))
-        score = self.highest(anomaly_map)
-        if self.decision is not None:
-            score = score + self.decision(pooled_statistics(features)).squeeze(1)
-        return score, anomaly_map
+        score: Tensor = self.pooled(pooled_statistics(features)).squeeze(1)
+        return self.highest(anomaly_map) + score, anomaly_map
 
     def highest(self, anomaly_map: Tensor) -> Tensor:
         """Mean over the highest `highest_share` of the map's values: [N, 1, h, w] -> [N]."""
         cells = anomaly_map.flatten(1)  # [N, 1, h, w] -> [N, h * w]
         k = max(1, round(self.highest_share * cells.shape[1]))
         return cells.topk(k, dim=1).values.mean(dim=1)
+
+
+class Novelty(nn.Module):
+    """How far statistics lie from what good parts span: log of the squared PCA residual, weighed.
+
+    Principal directions of the good parts' statistics are what good parts differ in; what is left
+    beside them is new. Until it is set it is nothing.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    basis: Tensor
+    weight: Tensor
+
+    def __init__(self, statistics: int, directions: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(statistics))
+        self.register_buffer("scale", torch.ones(statistics))
+        self.register_buffer("basis", torch.zeros(directions, statistics))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def residual(self, statistics: Tensor) -> Tensor:
+        """Statistics [N, S] to the log of the mean square beside the directions, [N, 1]."""
+        normal = (statistics.float() - self.mean) / self.scale
+        beside = normal - (normal @ self.basis.T) @ self.basis
+        return beside.square().mean(dim=1, keepdim=True).clamp(min=1e-12).log()
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Statistics [N, S] to this term of the score, [N, 1]."""
+        return self.weight * self.residual(statistics)
 
 
 def pooled_statistics(features: Tensor) -> Tensor:
@@ -129,6 +157,8 @@ class GapCamHead(nn.Module):
 
 def _adaptor(channels: int, kind: Adaptor) -> nn.Module:
     """Feature adaptor: one linear layer for every cell, or as SuperSimpleNet-Evolved has it."""
+    if kind == "none":
+        return nn.Identity()
     if kind == "nonlinear":
         return nn.Sequential(
             nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),

@@ -22,6 +22,18 @@ def truncated_l1(values: Tensor, target: Tensor, counts: Tensor, margin: float =
     return loss
 
 
+def coverage_loss(logits: Tensor, coverage: Tensor, counts: Tensor) -> Tensor:
+    """Cross-entropy of cells against the share of them that is defect.
+
+    A map learned from such shares is finer than its grid: interpolated between cells, shares place
+    an edge, where yes or no would make every cell that a thin defect touches as bad as its middle.
+    `logits`, `coverage`: float of any shape; `counts`: bool of that shape. No cell gives 0.
+    """
+    if not counts.any():
+        return logits.sum() * 0
+    return F.binary_cross_entropy_with_logits(logits[counts], coverage[counts])
+
+
 def focal(logits: Tensor, target: Tensor, counts: Tensor | None = None, gamma: float = 4) -> Tensor:
     """Focal loss: mean of -(1 - p)^gamma log(p), p the probability given to the true class.
 
