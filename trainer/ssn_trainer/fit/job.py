@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNe
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
+from ssn_trainer.pack.report import Making
 
 CACHE = "features"
 """Folder in the output folder for cached features; may be deleted at any time."""
@@ -58,7 +59,8 @@ class Order:
     limits: Limits = field(default_factory=Limits)
     """For the threshold; without any it is that of the best F1."""
     half_weights: bool = False
-    """Store the weights as float16: half the size, other scores in the fourth digit."""
+    """Store the weights as float16: half the size, other scores in the fourth digit. The report's
+    pictures are small then, too."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,17 @@ def fit(order: Order, console: Console) -> Fitted:
             labelled,
             order.out,
             limits=order.limits,
+            making=Making(
+                {
+                    "preset": order.preset,
+                    "weights": Path(order.weights).name,
+                    "device": device.type,
+                    **{n: v for n, v in asdict(recipe).items() if n != "head"},
+                    "epochs trained": trained.epochs,
+                    "best epoch": trained.best_epoch,
+                },
+                time.monotonic() - start,
+            ),
             half_weights=order.half_weights,
             advance=advance,
         )
