@@ -34,7 +34,6 @@ _STYLE: Any = {
     "ytick.color": _GRAY,
 }
 _BINS = 40
-_MOST_POINTS = 500
 _SQUARE, _WIDE = (3.6, 3.4), 7.4
 """Inches."""
 
@@ -48,7 +47,7 @@ def draw_roc(bad: NDArray[np.bool_], scores: NDArray[Any]) -> str:
     with _style():
         figure, axes = _square("false-reject rate (good images)", "share of bad images found")
         axes.plot([0, 1], [0, 1], ":", color=_GRAY, linewidth=1)
-        axes.plot(*_thinned(alarms, found), color=_GOOD)
+        axes.plot(alarms, found, color=_GOOD)
         fails = scores >= PUBLISHED_THRESHOLD
         _mark_threshold(axes, float(fails[~bad].mean()), float(fails[bad].mean()), "lower right")
         return _uri(figure)
@@ -60,7 +59,7 @@ def draw_precision_recall(bad: NDArray[np.bool_], scores: NDArray[Any]) -> str:
     with _style():
         figure, axes = _square("share of bad images found (recall)", "precision")
         axes.axhline(float(bad.mean()), linestyle=":", color=_GRAY, linewidth=1)
-        axes.plot(*_thinned(found, precision), color=_GOOD, drawstyle="steps-post")
+        axes.plot(found, precision, color=_GOOD, drawstyle="steps-post")
         fails = scores >= PUBLISHED_THRESHOLD
         if fails.any():
             _mark_threshold(axes, float(fails[bad].mean()), float(bad[fails].mean()), "lower left")
@@ -105,12 +104,6 @@ def _mark_threshold(
 ) -> None:
     axes.plot([x], [y], "o", color=_BAD, label="at the threshold", clip_on=False)
     axes.legend(loc=place)
-
-
-def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A few hundred points of a curve, its ends among them."""
-    kept = np.unique(np.linspace(0, x.size - 1, _MOST_POINTS).round().astype(int))
-    return x[kept], y[kept]
 
 
 def _uri(figure: Figure) -> str:
