@@ -1,7 +1,9 @@
 """What the trainer packs is what the agent serves: same graph, same scores, or no bundle."""
 
 import dataclasses
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
     for kind in ("good", "bad"):
         (root / kind).mkdir()
         for index in range(8):
-            shape = (60, 100) if index % 2 else (90, 70, 3)
+            shape = (60, 200) if index % 2 else (180, 70, 3)
             image = rng.integers(0, 256, shape, np.uint8)
             assert cv2.imwrite(str(root / kind / f"{index}.png"), image)
     dataset = load(root, ".*")
@@ -124,6 +126,18 @@ def test_the_manifest_holds_the_figures_with_their_intervals(packed: Packed) -> 
         assert (metric.value, (metric.low, metric.high)) == (packed.metrics[name], interval)
 
 
+def test_the_report_is_an_entry_that_the_agent_does_not_need(packed: Packed) -> None:
+    bundle = Bundle.open(packed.path)
+    listed = {entry.path: entry for entry in bundle.manifest.entries}["report.html"]
+    report = bundle.read("report.html")
+    assert (listed.size, listed.sha256) == (len(report), hashlib.sha256(report).hexdigest())
+    text = report.decode()
+    assert "drawn 1" in text
+    assert f"{packed.metrics['i_auroc']:.4f}" in text
+    for figure in ("curve", "histograms", "Misses", "False alarms", "Hits"):
+        assert figure in text
+
+
 def test_half_size_weights_still_prove_themselves(
     packed: Packed, data: Labelled, tmp_path: Path
 ) -> None:
@@ -131,6 +145,9 @@ def test_half_size_weights_still_prove_themselves(
     Scorer(Bundle.open(half.path)).check_vectors()
     sizes = [len(Bundle.open(p.path).read("model.onnx")) for p in (half, packed)]
     assert sizes[0] < 0.55 * sizes[1]
+    reports = [Bundle.open(p.path).read("report.html") for p in (half, packed)]
+    sides = [max(map(int, re.findall(r'(?:width|height)="(\d+)"', r.decode()))) for r in reports]
+    assert sides[0] <= 160 < sides[1] <= 200
 
 
 def test_the_bundle_knows_what_it_was_trained_and_tuned_on(packed: Packed, data: Labelled) -> None:
@@ -188,3 +205,4 @@ def test_metrics_are_left_to_eval_where_the_layout_marks_the_test_part(
     packed = pack(network(), TITLE, marked, tmp_path)
     assert set(packed.metrics.values()) == {None}
     assert Bundle.open(packed.path).manifest.metrics == {}
+    assert "There is no test part here" in Bundle.open(packed.path).read("report.html").decode()

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_agent.bundles.archive import Bundle
+from ssn_agent.bundles.archive import Bundle, write_bundle
 from ssn_trainer import cli
 from ssn_trainer.fit.job import Fitted
 
@@ -127,6 +127,34 @@ def test_inspect_prints_the_manifest(run: Run, weak: Fitted) -> None:
     code, out, _ = run("inspect", weak.packed.path)
     assert code == 0
     assert json.loads(out)["name"] == "plates"
+
+
+def test_inspect_writes_the_report_that_the_bundle_holds(
+    run: Run, weak: Fitted, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    code, out, _ = run("inspect", weak.packed.path, "--report", report)
+    assert code == 0
+    assert json.loads(out)["name"] == "plates"
+    assert report.read_bytes() == Bundle.open(weak.packed.path).read("report.html")
+    assert b"plates" in report.read_bytes()
+    code, _, err = run("inspect", weak.packed.path, "--report", tmp_path / "no" / "report.html")
+    assert code == 1
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == [report]
+
+
+def test_inspect_says_that_an_older_bundle_has_no_report(
+    run: Run, weak: Fitted, tmp_path: Path
+) -> None:
+    bundle = Bundle.open(weak.packed.path)
+    names = {e.path for e in bundle.manifest.entries} - {"report.html"}
+    older = tmp_path / "older.ssn"
+    write_bundle(older, bundle.manifest.model_dump(), {n: bundle.read(n) for n in names})
+    code, _, err = run("inspect", older, "--report", tmp_path / "report.html")
+    assert code == 1
+    assert "has no entry 'report.html'; pack it anew" in err
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_data_check_says_all_and_its_exit_code_tells_errors_from_warnings(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssn_agent import __version__
+from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError
 from ssn_trainer.errors import TrainerError, UsageError
@@ -139,9 +140,16 @@ def evaluate(
 
 
 @app.command()
-def inspect(bundle: Annotated[Path, typer.Argument(help="A .ssn file.")]) -> None:
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A .ssn file.")],
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file for the report that the bundle holds.")
+    ] = None,
+) -> None:
     """Verify a bundle and print its manifest."""
     opened = Bundle.open(bundle)
+    if report is not None:
+        write_atomically(report, opened.read("report.html"))
     Console().print_json(
         json.dumps({"digest": opened.digest, **opened.manifest.model_dump(mode="json")})
     )

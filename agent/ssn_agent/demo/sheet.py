@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ssn_agent.atomic import write_atomically
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixels import Pixels
+from ssn_agent.inference.regions import overlay
 from ssn_contract.messages import Verdict, VerdictKind
 
 Picture = NDArray[np.uint8]
@@ -31,11 +32,7 @@ def tile(image: Pixels, verdict: Verdict, heatmap: bytes | None, caption: str) -
         if gray is None:
             msg = f"the heatmap of {verdict.camera} {verdict.sequence} does not decode"
             raise ImageError(msg)
-        gray = cv2.resize(gray, (canvas.shape[1], canvas.shape[0]))
-        colour = cv2.applyColorMap(gray, cv2.COLORMAP_TURBO)
-        # Weighted by itself: what the model does not look at keeps its own look.
-        weight = 0.6 * gray[..., np.newaxis] / 255.0
-        canvas = np.rint(canvas * (1 - weight) + colour * weight).astype(np.uint8)
+        canvas = overlay(canvas, gray)
     for d in verdict.defects:
         if d.x is not None and d.y is not None and d.width is not None and d.height is not None:
             corner = (d.x + d.width, d.y + d.height)

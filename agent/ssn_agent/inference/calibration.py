@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from ssn_contract.manifest import Calibration
 
+PUBLISHED_THRESHOLD = 0.5
+"""A published score is a FAIL from here on, unless a camera's settings say otherwise."""
+
 _Values = TypeVar("_Values", float, NDArray[np.float32], NDArray[np.float64])
 
 

@@ -1,11 +1,14 @@
 """A map to the defects that a verdict lists, and to the heatmap that people look at."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.layout import MAX_DEFECTS, Defect
+from ssn_agent.frames.pixels import Pixels
 from ssn_agent.inference.calibration import calibrate
 from ssn_agent.settings import Region
 from ssn_contract.manifest import Calibration
@@ -56,14 +59,30 @@ def _peak(
     return x, y, float(calibrate(float(raw_map[row, column]), calibration))
 
 
-def encode_heatmap(raw_map: NDArray[np.float32], calibration: Calibration) -> bytes:
-    """Return the map as an 8-bit gray PNG of its own size: 255 times the calibrated value.
+def heatmap(raw_map: NDArray[np.float32], calibration: Calibration) -> Pixels:
+    """Return the map as 8-bit gray of its own size [H, W]: 255 times the calibrated value.
 
     128 is the map threshold: 0.5 falls between 127 and 128 and is rounded to the even one.
     """
-    gray = np.rint(255.0 * calibrate(raw_map, calibration)).astype(np.uint8)
+    gray: Pixels = np.rint(255.0 * calibrate(raw_map, calibration)).astype(np.uint8)
+    return gray
+
+
+def encode_heatmap(raw_map: NDArray[np.float32], calibration: Calibration) -> bytes:
+    """Return the heatmap as PNG."""
+    gray = heatmap(raw_map, calibration)
     done, data = cv2.imencode(".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         msg = f"a heatmap of {gray.shape} cannot be encoded as PNG"
         raise ImageError(msg)
     return data.tobytes()
+
+
+def overlay(picture: NDArray[Any], gray: NDArray[Any]) -> Pixels:
+    """Lay a heatmap, uint8 [h, w] of any size, over its BGR picture, uint8 [H, W, 3]."""
+    gray = cv2.resize(gray, (picture.shape[1], picture.shape[0]))
+    colour = cv2.applyColorMap(gray, cv2.COLORMAP_TURBO)
+    # Weighted by itself: what the model does not look at keeps its own look.
+    weight = 0.6 * gray[..., np.newaxis] / 255.0
+    laid: Pixels = np.rint(picture * (1 - weight) + colour * weight).astype(np.uint8)
+    return laid

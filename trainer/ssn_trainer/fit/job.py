@@ -34,6 +34,7 @@ from ssn_trainer.model.heads import (
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
+from ssn_trainer.pack.report import Making
 
 CACHE = "features"
 """Folder in the output folder for cached features; may be deleted at any time."""
@@ -80,6 +81,7 @@ class Learned:
 
     network: Network
     regime: Regime
+    recipe: Recipe
     parts: Split
     masks: int
     """How many masks of the training part were learned from."""
@@ -131,6 +133,7 @@ def fit(
             data,
             order.out,
             limits=limits,
+            making=Making(_settings(order, learned), time.monotonic() - start),
             half_weights=half_weights,
             advance=advance,
         )
@@ -181,7 +184,20 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
         trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
     weigh_novelty(network, store, [s for s in seen.tune if s.label == "good"])
     masks = sum(s.mask is not None for s in seen.train)
-    return Learned(network, regime, parts, masks, trained, checkpoint)
+    return Learned(network, regime, recipe, parts, masks, trained, checkpoint)
+
+
+def _settings(order: Order, learned: Learned) -> dict[str, object]:
+    """Return what the report says of how the model was trained."""
+    return {
+        "preset": order.preset,
+        "weights": Path(order.weights).name,
+        "device": learned.network.feature_mean.device.type,
+        **{name: value for name, value in asdict(learned.recipe).items() if name != "head"},
+        "masks": learned.masks,
+        "epochs trained": learned.trained.epochs,
+        "best epoch": learned.trained.best_epoch,
+    }
 
 
 def _open_masks(parts: Split, regime: Regime | None) -> tuple[Split, tuple[str, ...]]:

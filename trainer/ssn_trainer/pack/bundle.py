@@ -29,8 +29,10 @@ from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.export import export_onnx, halve_weights
+from ssn_trainer.pack.gallery import FULL, SMALL, Painter
 from ssn_trainer.pack.judge import Figures, figures, judge
 from ssn_trainer.pack.reference import describe
+from ssn_trainer.pack.report import Facts, Making, render
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3
@@ -39,8 +41,10 @@ MAP_TOLERANCE = 1e-3
 _MODEL = "model.onnx"
 _DATA = "data.json"
 _REFERENCE = "reference.json"
+_REPORT = "report.html"
 _VECTORS = 4
 _NO_LIMITS = Limits()
+_UNTOLD = Making()
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,16 @@ def pack(
     out: Path,
     *,
     limits: Limits = _NO_LIMITS,
+    making: Making = _UNTOLD,
     half_weights: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Packed:
     """Write `out`/NAME-VERSION.ssn and prove that the agent's scorer reproduces it.
 
     Threshold (within `limits`) and calibration come from the tune part, metrics from the test part
-    (all None where the layout marks the test part: `eval` gives them then). `half_weights` rounds
-    the stored weights to float16 before any of these are taken. `advance` is told how many images
-    are judged.
+    (all None where the layout marks the test part: `eval` gives them then). `making` is told in the
+    report. `half_weights` rounds the stored weights to float16 before any of these are taken, and
+    keeps the report's pictures small. `advance` is told how many images are judged.
 
     The bundle appears at its path only when its vectors were replayed. Raises PackError where they
     are not reproduced or graph and network differ, DataError, EngineError and OSError.
@@ -118,10 +123,12 @@ def pack(
     )
     marked = any(s.part == "test" for s in data.dataset.samples)
     test = () if marked else data.split.test
-    found = figures(judge(engine.run, test, height, width, advance, pixels=True))
+    tested = judge(engine.run, test, height, width, advance, pixels=True)
+    found = figures(tested)
     good = [s for s in data.split.train if s.label == "good"]
     good_scores = judge(engine.run, good, height, width, advance).scores
     reference = describe(good, good_scores, height, width)
+    map_calibration = choose_map_threshold(tune.peaks[is_good])
 
     files = {
         _MODEL: graph,
@@ -136,13 +143,29 @@ def pack(
                 "name": "fp32",
                 "file": _MODEL,
                 "score": score.model_dump(),
-                "map": choose_map_threshold(tune.peaks[is_good]).model_dump(),
+                "map": map_calibration.model_dump(),
                 "tolerance": tolerance,
             }
         ],
         "metrics": _metrics(found),
         "vectors": entries,
     }
+    room = SMALL if half_weights else FULL
+    painter = Painter(engine.run, height, width, map_calibration, room, masks=bool(test))
+    facts = Facts(
+        manifest=manifest,
+        making=making,
+        dataset=data.dataset,
+        split=data.split,
+        seed=data.seed,
+        threshold=threshold,
+        calibration=score,
+        judged=tested if test else tune,
+        on_test=bool(test),
+        figures=found,
+        painter=painter,
+    )
+    files[_REPORT] = render(facts)
     path = out / f"{title.name}-{title.version}.ssn"
     _write_verified(path, manifest, files)
     remarks = unsupported(threshold) + ((found.remark,) if found.remark else ())
