@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py DATA --out DIR [--only NAME ...]
 
 DATA holds `magnetic_tile`, `ksdd` and `mvtec_screw` and the backbone's weights. A work whose file
-is there already is not run again, so that a run which was cut off can be gone on with.
+is there already is not run again, so that a run which was cut off can be gone on with. The first
+work of a data set computes its features, the others find them: `features_cached` says which.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from ssn_agent.atomic import write_atomically
 
 WEIGHTS = "resnet18.tv_in1k.l3.safetensors"
 TILE = ("magnetic_tile", "--image-size", "256", "--count", "5")
@@ -61,6 +64,7 @@ WORKS = {
 
 def run(name: str, work: Work, data: Path, out: Path) -> dict[str, object]:
     """Run a work and return its answer; the features of a data set serve all its works."""
+    cached = (out / work.data / "features").exists()
     options = [str(data / o) if o.endswith(".json") else o for o in work.options]
     common = ["--out", str(out / work.data), "--weights", str(data / WEIGHTS), "--name", name]
     command = "crossval" if work.crossval else "fit"
@@ -68,7 +72,7 @@ def run(name: str, work: Work, data: Path, out: Path) -> dict[str, object]:
     if not work.crossval:
         judged = _trainer("eval", str(answer["bundle"]), str(data / work.data))
         answer = {**answer, **judged, "fit_seconds": answer["seconds"]}
-    return answer
+    return {**answer, "features_cached": cached}
 
 
 def _trainer(*arguments: str) -> dict[str, object]:
@@ -90,7 +94,7 @@ def main() -> None:
         file = options.out / f"{name}.json"
         if not file.exists():
             answer = run(name, WORKS[name], options.data, options.out)
-            file.write_text(json.dumps(answer, indent=1))
+            write_atomically(file, json.dumps(answer, indent=1).encode())
         figures = json.loads(file.read_text())
         shown = {k: figures[k] for k in ("i_auroc", "ap_det", "p_auroc", "ap_loc", "seconds")}
         print(name, shown, flush=True)

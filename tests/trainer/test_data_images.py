@@ -64,7 +64,8 @@ def test_any_value_above_zero_marks_a_defect(tmp_path: Path, image: Path, value:
 def test_masks_are_taken_by_nearest_neighbour(
     tmp_path: Path, image: Path, size: tuple[int, int]
 ) -> None:
-    mask = (np.random.default_rng(1).random((60, 80)) > 0.5).astype(np.uint8) * 255
+    blocks = np.random.default_rng(1).random((6, 8)) > 0.5
+    mask = np.kron(blocks, np.full((10, 10), 255)).astype(np.uint8)
     expected = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
     assert np.array_equal(load_mask(masked(tmp_path, image, mask), *size), expected)
 
@@ -104,3 +105,12 @@ def test_a_damaged_mask_is_named(tmp_path: Path, image: Path) -> None:
     broken.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a_mask\.png: not an image"):
         load_mask(sample(image, broken), 32, 32)
+
+
+def test_a_defect_that_falls_between_the_pixels_keeps_one(tmp_path: Path, image: Path) -> None:
+    thin = np.zeros((60, 80), np.uint8)
+    thin[7, 10:40] = 255  # a line that every eighth row misses
+    thin[30:50, 60:70] = 255
+    mask = load_mask(masked(tmp_path, image, thin), 8, 10)
+    assert mask[:2].sum() == 1
+    assert mask[4:].sum() > 1

@@ -1,9 +1,9 @@
 """Cross-validation judges every part once, unseen, and says what a given file lets leak."""
 
+import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.console import Console
 from ssn_contract.manifest import Regime
 from ssn_trainer import cli
 from ssn_trainer.data.samples import load
+from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.crossval import CrossValidation, crossval
 
 from .conftest import SIZE, draw_parts, order
@@ -21,9 +22,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_parts(tmp_path_factory.mktemp("crossval") / "data", good=15, bad=15)
 
 
-def run(data: Path, out: Path, folds: Path | None = None, **options: Any) -> CrossValidation:
-    wanted = order(data, out, Regime.FULL, **{"epochs": 1, **options})
-    return crossval(wanted, folds, 3, Console(quiet=True))
+def run(
+    data: Path, out: Path, folds: Path | None = None, console: Console | None = None
+) -> CrossValidation:
+    wanted = order(data, out, Regime.FULL, epochs=1)
+    count = None if folds else 3
+    return crossval(wanted, folds, count, console or Console(quiet=True))
 
 
 def test_every_image_is_tested_once_and_the_figures_are_the_folds_means(
@@ -53,7 +57,11 @@ def test_a_given_file_is_followed_and_figures_without_its_leaks_stand_beside(
     leak = test[0]
     sides = [{"train": [*train, leak], "test": test}]
     file.write_text(json.dumps({"folds": sides}))
-    (fold,) = run(data, tmp_path / "out", file).folds
+    console = Console(file=io.StringIO(), record=True, width=200)
+    (fold,) = run(data, tmp_path / "out", file, console).folds
+    assert f"1 test images are trained on, too: {leak}" in console.export_text()
+    with pytest.raises(UsageError, match="leave one of them out"):
+        crossval(order(data, tmp_path, None), file, 3, console)
     assert fold.test == len(test)
     assert fold.leaks == (leak,)
     assert fold.without_leaks.values != fold.figures.values

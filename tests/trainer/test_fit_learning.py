@@ -1,5 +1,6 @@
 """A fit learns, is repeatable, and looks only at what its regime allows."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -186,3 +188,16 @@ def test_without_labels_novelty_and_map_weigh_alike_over_good_tune_images(
         _, anomaly_map = head(features)
         terms = head.highest(anomaly_map).std(), head.pooled(pooled_statistics(features)).std()
     assert terms[0].item() == pytest.approx(terms[1].item(), rel=0.1)
+
+
+def test_with_too_few_good_images_to_tune_on_novelty_stays_out_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    data = draw_parts(tmp_path / "data", good=12, bad=0)
+    console = Console(file=io.StringIO(), record=True, width=300)
+    wanted = order(data, tmp_path / "out", Regime.UNSUPERVISED, epochs=1)
+    head = learn_from_folder(wanted, console).network.head
+    assert isinstance(head, LeanHead)
+    assert isinstance(head.pooled, Novelty)
+    assert head.pooled.weight.item() == 0.0
+    assert "good images to tune on: the score is the map's alone" in console.export_text()

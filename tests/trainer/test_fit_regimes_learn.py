@@ -48,7 +48,7 @@ def test_masks_sharpen_the_map_few_of_them_and_more_so_all(plates: Path, out: Pa
     few = learned(plates, out, Regime.MIXED, masks=3)
     full = learned(plates, out, Regime.FULL)
     assert (few.masks, full.masks) == (3, 12)
-    assert figures(few) >= weak
+    assert figures(few)[1] > weak[1]
     assert figures(full)[0] > weak[0]
     assert figures(full)[1] > weak[1] + 0.1
 

@@ -16,7 +16,7 @@ from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import make_recipe
 from ssn_trainer.fit.state import TrainingState
 from ssn_trainer.fit.truth import Truth, Truths
-from ssn_trainer.fit.tune import tune_loss
+from ssn_trainer.fit.tune import _calibrated_log_loss, tune_loss
 from ssn_trainer.model.extractor import Extractor
 from ssn_trainer.model.heads import AnyHead, LeanHead
 from ssn_trainer.model.network import Network
@@ -145,3 +145,9 @@ def test_values_that_are_no_numbers_make_a_loss_that_is_none() -> None:
     truth = Truth(BAD, UNKNOWN, UNKNOWN | ~BAD[:, None, None], UNKNOWN.float())
     loss = tuned(maps_of([0, 0, 0, 0], [torch.nan, 0, 0, 0], [0, 0, 0, 4]), truth)
     assert math.isnan(loss)
+
+
+def test_a_head_that_is_upside_down_is_no_better_than_knowing_nothing() -> None:
+    scores, bad = torch.tensor([-3.0, -2.0, 2.0, 3.0]), torch.tensor([False, False, True, True])
+    assert _calibrated_log_loss(scores, bad) < 0.1
+    assert _calibrated_log_loss(-scores, bad) == pytest.approx(math.log(2))

@@ -86,7 +86,9 @@ def crossval(
     folds: Annotated[
         Path | None, typer.Option(help='JSON file: {"folds": [{"train": [...], "test": [...]}]}.')
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="How many folds without a file.")] = 5,
+    count: Annotated[
+        int | None, typer.Option(min=2, help="How many folds without a file. [default: 5]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train and judge fold by fold, so that every part is judged unseen; no bundle is made."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixels import Pixels, read_image, to_network_input
@@ -24,7 +25,8 @@ def load_input(sample: Sample, height: int, width: int) -> NDArray[np.uint8]:
 def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
     """Return where the defects are, bool [height, width], by nearest neighbour.
 
-    A good image has none: all False. Raises DataError where a bad image has no mask, where the
+    A region that falls between the pixels keeps one, so that the finest defects still count. A good
+    image has none: all False. Raises DataError where a bad image has no mask, where the
     mask cannot be read or marks nothing, or where its size is not the image's.
     """
     if sample.label == "good":
@@ -32,7 +34,14 @@ def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
     marked = _read_mask(sample)
     rows = _nearest(marked.shape[0], height)
     columns = _nearest(marked.shape[1], width)
-    return np.asarray(marked[rows[:, None], columns[None, :]])
+    shrunk = np.array(marked[rows[:, None], columns[None, :]])
+    regions, count = ndimage.label(marked, structure=np.ones((3, 3), int))
+    kept = np.unique(regions[rows[:, None], columns[None, :]])
+    for lost in np.setdiff1d(np.arange(1, count + 1), kept):
+        inside = np.argwhere(regions == lost)
+        y, x = inside[len(inside) // 2]
+        shrunk[y * height // marked.shape[0], x * width // marked.shape[1]] = True
+    return shrunk
 
 
 def load_coverage(sample: Sample, rows: int, columns: int) -> NDArray[np.float32]:

@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ssn_agent.atomic import write_atomically
+from ssn_agent.frames import pixels
+from ssn_trainer.data import images
 from ssn_trainer.fit.state import TrainingState
 
 _SOURCE = Path(__file__).resolve().parents[1]
@@ -60,8 +62,9 @@ class Checkpoint:
 
 
 def _code_digest() -> str:
-    """SHA-256 over the modules that train, so that a changed program begins anew."""
+    """SHA-256 over what decides a training, so that a changed program begins anew."""
     digest = hashlib.sha256()
-    for path in sorted([*(_SOURCE / "fit").glob("*.py"), *(_SOURCE / "model").glob("*.py")]):
+    modules = [*(_SOURCE / "fit").glob("*.py"), *(_SOURCE / "model").glob("*.py")]
+    for path in [*sorted(modules), Path(images.__file__), Path(pixels.__file__)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -11,8 +11,10 @@ from rich.console import Console
 from ssn_agent.inference.engine import OrtCpuEngine
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.folds import Fold, make_folds, read_folds
-from ssn_trainer.data.images import drop_blank_masks
+from ssn_trainer.data.listing import some
 from ssn_trainer.data.samples import Sample, load
+from ssn_trainer.errors import UsageError
+from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.job import Order, learn
 from ssn_trainer.fit.progress import progress
 from ssn_trainer.measure.metrics import METRICS
@@ -21,6 +23,7 @@ from ssn_trainer.pack.export import export_onnx
 from ssn_trainer.pack.judge import Figures, figures, judge
 
 Values = dict[str, float | None]
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -67,27 +70,34 @@ class CrossValidation:
 
 
 def crossval(
-    order: Order, folds_file: Path | None, count: int, console: Console
+    order: Order, folds_file: Path | None, count: int | None, console: Console
 ) -> CrossValidation:
-    """Train and judge `order` fold by fold; without a file `count` folds are drawn by group.
+    """Train and judge `order` fold by fold; without a file `count` folds (5) are drawn by group.
 
     No bundle is written; features are cached in `order.out` and serve all folds. Raises as
     `fit.job.fit` does, and DataError for folds that cannot be had.
     """
+    if folds_file is not None and count is not None:
+        msg = f"--count {count}: {folds_file} says how many folds there are; leave one of them out"
+        raise UsageError(msg)
     start = time.monotonic()
     with console.status(f"reading {order.data}"):
         dataset = load(order.data, order.group_by, order.format)
         if folds_file is None:
-            folds = make_folds(dataset, count, order.seed)
+            folds = make_folds(dataset, count or _FOLDS, order.seed)
         else:
             folds = read_folds(folds_file, dataset, order.seed)
     for note in dataset.notes:
         console.print(f"data: {note}")
-    results = []
+    results, checkpoints = [], []
     for number, fold in enumerate(folds, 1):
         console.rule(f"fold {number} of {len(folds)}")
         named = replace(order, name=f"{order.name}-fold{number}")
-        results.append(_run_fold(named, fold, console))
+        result, checkpoint = _run_fold(named, fold, console)
+        results.append(result)
+        checkpoints.append(checkpoint)
+    for checkpoint in checkpoints:  # kept until here: what is cut off trains no fold twice
+        checkpoint.remove()
     tested = {s.name for fold in folds for s in fold.split.test}
     untested = tuple(s.name for s in dataset.samples if s.name not in tested)
     seconds = time.monotonic() - start
@@ -112,12 +122,14 @@ def as_json(fold: FoldResult) -> dict[str, object]:
     }
 
 
-def _run_fold(order: Order, fold: Fold, console: Console) -> FoldResult:
+def _run_fold(order: Order, fold: Fold, console: Console) -> tuple[FoldResult, Checkpoint]:
     start = time.monotonic()
     learned = learn(order, fold.split, console)
     engine = OrtCpuEngine(export_onnx(learned.network), order.height, order.width)
     leaking = {s.name for s in fold.leaks}
-    test, _ = drop_blank_masks(fold.split.test)
+    if leaking:
+        console.print(f"{len(leaking)} test images are trained on, too: {some(sorted(leaking))}")
+    test = learned.parts.test
 
     def judged_figures(samples: Sequence[Sample]) -> Figures:
         with progress(console, "judging", len(samples)) as advance:
@@ -129,9 +141,8 @@ def _run_fold(order: Order, fold: Fold, console: Console) -> FoldResult:
     _, score = choose_threshold(tune.scores[tune.of("good")], tune.scores[tune.of("bad")])
     whole = judged_figures(test)
     clean = judged_figures([s for s in test if s.name not in leaking]) if leaking else whole
-    learned.checkpoint.remove()
     console.print(", ".join(f"{k} {v:.4f}" for k, v in whole.values.items() if v is not None))
-    return FoldResult(
+    result = FoldResult(
         regime=learned.regime,
         masks=learned.masks,
         train=len(fold.split.train),
@@ -144,6 +155,7 @@ def _run_fold(order: Order, fold: Fold, console: Console) -> FoldResult:
         without_leaks=clean,
         seconds=time.monotonic() - start,
     )
+    return result, learned.checkpoint
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,6 +1,6 @@
 """What images settle in closed form, without any gradient: statistics, discriminant, novelty."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from ssn_trainer.model.heads import LeanHead, Novelty, pooled_statistics
 from ssn_trainer.model.network import Network
 
 _BATCH = 32
+_FEWEST_TO_WEIGH = 8
+"""With fewer images the spread of a term over them is anyone's guess."""
 
 
 def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -> None:
@@ -53,13 +55,22 @@ def set_decision(
         _set_discriminant(network.head.pooled, values, labels, recipe)
 
 
-def weigh_novelty(network: Network, store: FeatureStore, good: Sequence[Sample]) -> None:
+def weigh_novelty(
+    network: Network, store: FeatureStore, good: Sequence[Sample], say: Callable[[str], None]
+) -> None:
     """Let both terms of the lean head vary equally over good images that it has not learned from.
 
-    Nothing says which of the two defects will show in: neither may drown the other.
+    Nothing says which of the two defects will show in: neither may drown the other. With too few
+    images the term stays without weight; `say` is told.
     """
     head = network.head
     if not isinstance(head, LeanHead) or not isinstance(head.pooled, Novelty):
+        return
+    if len(good) < _FEWEST_TO_WEIGH:
+        say(
+            f"only {len(good)} good images to tune on: the score is the map's alone, without the "
+            f"novelty of the whole image; add good images, until {_FEWEST_TO_WEIGH} are there"
+        )
         return
     highest, residuals = [], []
     for start in range(0, len(good), _BATCH):
@@ -72,7 +83,7 @@ def weigh_novelty(network: Network, store: FeatureStore, good: Sequence[Sample])
         highest.append(head.highest(anomaly_map.float()).cpu())
         residuals.append(head.pooled.residual(pooled_statistics(features.float())).cpu())
     ratio = torch.cat(highest).std() / torch.cat(residuals).std().clamp(min=1e-6)
-    head.pooled.weight.fill_(float(ratio) if torch.isfinite(ratio) else 0.0)
+    head.pooled.weight.fill_(float(ratio))
 
 
 def _pooled(

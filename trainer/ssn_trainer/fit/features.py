@@ -60,7 +60,7 @@ class FeatureStore:
         self.device = device
         self._dtype = compute_dtype(device)
         self._size = (height, width)
-        digest = hashlib.sha256(f"{_FORMAT} {height} {width} {device.type}".encode())
+        digest = hashlib.sha256(f"{_FORMAT} {height} {width} {device.type} {self._dtype}".encode())
         for name, tensor in sorted(extractor.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().numpy().tobytes())
@@ -143,6 +143,11 @@ class FeatureStore:
                 raise TrainingError(msg)
             path = self._path(sample, flip)
             unfinished = path.with_suffix(f".{os.getpid()}")
-            save_file({"layer2": pair[0], "layer3": pair[1]}, unfinished)
-            unfinished.replace(path)
+            try:
+                save_file({"layer2": pair[0], "layer3": pair[1]}, unfinished)
+                unfinished.replace(path)
+            except (OSError, SafetensorError) as error:
+                unfinished.unlink(missing_ok=True)
+                msg = f"{path}: features cannot be kept ({error}); make room, or give another --out"
+                raise TrainingError(msg) from error
             self._layers[sample.digest, flip] = pair

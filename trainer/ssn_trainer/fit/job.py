@@ -182,7 +182,8 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
             console.print(f"epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
 
         trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
-    weigh_novelty(network, store, [s for s in seen.tune if s.label == "good"])
+    good = [s for s in seen.tune if s.label == "good"]
+    weigh_novelty(network, store, good, console.print)
     masks = sum(s.mask is not None for s in seen.train)
     return Learned(network, regime, recipe, parts, masks, trained, checkpoint)
 

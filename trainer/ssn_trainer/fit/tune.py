@@ -94,5 +94,7 @@ def _calibrated_log_loss(values: Tensor, positive: Tensor) -> float:
     labels = positive.numpy()
     scaled = StandardScaler().fit_transform(column)
     platt = LogisticRegression(C=100, class_weight="balanced").fit(scaled, labels)
+    if platt.coef_[0, 0] <= 0:
+        return math.log(2)  # upside down: no better than knowing nothing
     weights = compute_sample_weight("balanced", labels)
     return float(log_loss(labels, platt.predict_proba(scaled), sample_weight=weights))

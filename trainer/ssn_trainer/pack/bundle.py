@@ -121,8 +121,7 @@ def pack(
         [s.group for s in tune.samples if s.label == "good"],
         [s.group for s in tune.samples if s.label == "bad"],
     )
-    marked = any(s.part == "test" for s in data.dataset.samples)
-    test = () if marked else data.split.test
+    test = data.split.test
     tested = judge(engine.run, test, height, width, advance, pixels=True)
     found = figures(tested)
     good = [s for s in data.split.train if s.label == "good"]
