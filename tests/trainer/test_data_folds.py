@@ -54,7 +54,6 @@ def test_drawn_folds_test_each_image_once_and_cut_through_no_group(items: Path, 
         assert sum(len(p) for p in parts) == len(dataset.samples)
         assert all({s.label for s in p} == {"good", "bad"} for p in parts)
         assert not fold.leaks
-        assert not fold.unused
 
 
 def test_a_fifth_of_what_is_not_tested_tunes(items: Path) -> None:
@@ -107,10 +106,19 @@ def test_a_file_of_folds_is_followed_by_group_and_by_name(items: Path) -> None:
     assert len(groups(fold.split.tune)) == 1
     tested = {s.name for s in fold.split.test}
     assert tested == {f"kos{n:02}/{p}" for n in (5, 6) for p in PARTS} | {extra}
-    assert {s.name for s in fold.unused} == (
-        {f"kos{n:02}/{p}" for n in (7, 8, 9) for p in PARTS} - {extra}
-    )
     assert not fold.leaks
+
+
+def test_an_image_that_names_its_group_is_listed_alone(tmp_path: Path) -> None:
+    for i in range(8):
+        draw(tmp_path / "good" / f"{i}.png", seed=i // 2)  # photographed twice
+    dataset = load(tmp_path)
+    assert groups(dataset.samples) == {f"good/{i}.png" for i in (0, 2, 4, 6)}
+    train, test = [f"good/{i}.png" for i in (0, 2)], ["good/1.png", "good/6.png"]
+    (fold,) = read_folds(folds_file(tmp_path, (train, test)), dataset)
+    assert sorted(s.name for s in (*fold.split.train, *fold.split.tune)) == train
+    assert [s.name for s in fold.split.test] == test
+    assert [s.name for s in fold.leaks] == ["good/1.png"]
 
 
 PARTS = ("Part0.png", "Part1.png", "Part2.png", "Part3.jpg")

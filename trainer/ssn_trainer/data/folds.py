@@ -28,8 +28,6 @@ class Fold:
     split: Split
     leaks: tuple[Sample, ...]
     """Test samples whose group, file or very pixels are in train or tune too."""
-    unused: tuple[Sample, ...]
-    """Samples that a given file puts in neither part."""
 
 
 class _Sides(BaseModel):
@@ -66,7 +64,6 @@ def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
     pixels = _pixel_digests(samples)
     return tuple(
         _make_fold(
-            samples,
             [s for other, held in parts.items() if other != n for s in held],
             test,
             pixels,
@@ -80,7 +77,8 @@ def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
 def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
     """Read folds in the form of KolektorSDD's: {"folds": [{"train": [...], "test": [...]}]}.
 
-    An entry is a group, as it was before identical files joined it to others, or an image's name.
+    An entry that is an image's name is that image alone; any other is a group, as it was before
+    identical files joined it to others.
     The file is followed, leaks included; they are listed, not repaired. A fifth of a fold's train
     part tunes, cut by group, stratified, by `seed`.
 
@@ -110,7 +108,6 @@ def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
     pixels = _pixel_digests(samples)
     return tuple(
         _make_fold(
-            samples,
             _named(samples, side.train),
             _named(samples, side.test),
             pixels,
@@ -122,12 +119,16 @@ def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
 
 
 def _named(samples: Sequence[Sample], entries: Sequence[str]) -> list[Sample]:
-    wanted = set(entries)
-    return [s for s in samples if s.own_group in wanted or s.name in wanted]
+    """Return the samples of the entries: images by name, all others are groups.
+
+    A group that near-duplicates found is named after its first image, and not meant by that name.
+    """
+    images = set(entries) & {s.name for s in samples}
+    groups = set(entries) - images
+    return [s for s in samples if s.name in images or s.own_group in groups]
 
 
 def _make_fold(
-    samples: Sequence[Sample],
     learned: Sequence[Sample],
     test: Sequence[Sample],
     pixels: dict[str, str],
@@ -143,9 +144,7 @@ def _make_fold(
     groups = {s.group for s in learned}
     seen = {pixels[s.name] for s in learned}  # identical files have identical pixels
     leaks = tuple(s for s in test if s.group in groups or pixels[s.name] in seen)
-    used = {s.name for s in (*learned, *test)}
-    unused = tuple(s for s in samples if s.name not in used)
-    return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks, unused)
+    return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks)
 
 
 def _pixel_digests(samples: Sequence[Sample]) -> dict[str, str]:
