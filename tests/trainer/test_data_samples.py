@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_trainer.data.samples import load, load_test
+from ssn_trainer.data.samples import load, load_all, load_test
 from ssn_trainer.errors import DataError, UsageError
 from support.pictures import draw
 
@@ -58,6 +58,11 @@ def test_a_marked_test_part_is_not_opened_for_learning(mvtec: Path) -> None:
     data = load(mvtec)
     assert data.layout == "mvtec"
     assert {s.part for s in data.samples} == {"train"}
+
+
+def test_all_images_are_those_to_learn_from_and_those_marked_test(mvtec: Path) -> None:
+    names = [s.name for s in (*load_test(mvtec), *load(mvtec, ".*").samples)]
+    assert [s.name for s in load_all(mvtec, ".*").samples] == names
 
 
 def test_without_a_marked_test_part_every_image_is_judged(folder: Path) -> None:

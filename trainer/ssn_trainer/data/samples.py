@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssn_trainer.data.formats import list_images
 from ssn_trainer.data.groups import NEAR_DUPLICATES, Grouping, assign_groups
-from ssn_trainer.data.listing import Format, Label, Layout, Listing, Part, some
+from ssn_trainer.data.listing import Format, Label, Layout, Listed, Listing, Part, some
 from ssn_trainer.data.reading import Read, read_images
 from ssn_trainer.errors import DataError
 
@@ -67,22 +67,21 @@ def load(
 
     Raises DataError, naming files and the remedy, for anything that does not hold together.
     """
-    listing = list_images(data, format)
-    _refuse(listing.faults)
-    how = grouping_of(listing, group_by)
-    learned = [s for s in listing.images if s.part != "test"]
-    read, faults = read_images(learned, pixels=how == NEAR_DUPLICATES)
-    _refuse_unfit(faults, len(learned))
-    _refuse_conflicts(read)
-    grouping = group_images(listing, read, how)
-    return DataSet(
-        listing.root,
-        listing.layout,
-        grouping.words,
-        make_samples(read, grouping),
-        listing.unlabelled,
-        listing.notes,
-    )
+    listing = _listing(data, format)
+    return _read(listing, [s for s in listing.images if s.part != "test"], group_by)
+
+
+def load_all(
+    data: Path,
+    group_by: str | None = None,
+    format: Format = "auto",  # noqa: A002 -- the option's name
+) -> DataSet:
+    """Read all images of `data` as `load` does, a marked test part among them.
+
+    For who judges each image unseen by other means than the layout's marks: cross-validation.
+    """
+    listing = _listing(data, format)
+    return _read(listing, listing.images, group_by)
 
 
 def load_test(
@@ -93,8 +92,7 @@ def load_test(
 
     Groups are the layout's own, or else each image is its own. Raises DataError, as `load` does.
     """
-    listing = list_images(data, format)
-    _refuse(listing.faults)
+    listing = _listing(data, format)
     judged = [s for s in listing.images if s.part == "test"] or list(listing.images)
     read, faults = read_images(judged, pixels=False)
     _refuse_unfit(faults, len(judged))
@@ -161,10 +159,29 @@ def label_conflicts(read: Sequence[Read]) -> list[list[Read]]:
     return [same for same in by_digest.values() if len({r.label for r in same}) > 1]
 
 
-def _refuse(faults: Sequence[str]) -> None:
-    """Raise one DataError for all faults of a listing."""
-    if faults:
-        raise DataError(some(faults, "\n"))
+def _listing(data: Path, format: Format) -> Listing:  # noqa: A002 -- the option's name
+    """List the images of `data`. Raises one DataError for all faults of the listing."""
+    listing = list_images(data, format)
+    if listing.faults:
+        raise DataError(some(listing.faults, "\n"))
+    return listing
+
+
+def _read(listing: Listing, images: Sequence[Listed], group_by: str | None) -> DataSet:
+    """Read and group some images of a listing. Raises DataError."""
+    how = grouping_of(listing, group_by)
+    read, faults = read_images(images, pixels=how == NEAR_DUPLICATES)
+    _refuse_unfit(faults, len(images))
+    _refuse_conflicts(read)
+    grouping = group_images(listing, read, how)
+    return DataSet(
+        listing.root,
+        listing.layout,
+        grouping.words,
+        make_samples(read, grouping),
+        listing.unlabelled,
+        listing.notes,
+    )
 
 
 def _refuse_unfit(faults: list[str], total: int) -> None:

@@ -12,7 +12,7 @@ from ssn_agent.inference.engine import OrtCpuEngine
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.folds import Fold, make_folds, read_folds
 from ssn_trainer.data.images import drop_blank_masks
-from ssn_trainer.data.samples import Sample, load
+from ssn_trainer.data.samples import Sample, load_all
 from ssn_trainer.fit.job import Order, learn
 from ssn_trainer.fit.progress import progress
 from ssn_trainer.measure.metrics import METRICS
@@ -71,12 +71,13 @@ def crossval(
 ) -> CrossValidation:
     """Train and judge `order` fold by fold; without a file `count` folds are drawn by group.
 
+    The layout's marks do not count: a marked test part is cut into folds with all else.
     No bundle is written; features are cached in `order.out` and serve all folds. Raises as
     `fit.job.fit` does, and DataError for folds that cannot be had.
     """
     start = time.monotonic()
     with console.status(f"reading {order.data}"):
-        dataset = load(order.data, order.group_by, order.format)
+        dataset = load_all(order.data, order.group_by, order.format)
         if folds_file is None:
             folds = make_folds(dataset, count, order.seed)
         else:
