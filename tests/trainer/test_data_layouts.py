@@ -126,6 +126,68 @@ def test_the_stray_copies_of_the_published_archive_are_passed_over_and_said(ksdd
     assert "10003_GT (copy).png" in data.notes[0]
 
 
+# Files outside of the folders that a layout walks
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("good/0.png", "good/1.png", "crack/0.png"):
+        draw(tmp_path / "parts" / name)
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    for name in ("train/good/0.png", "test/good/1.png", "test/crack/0.png"):
+        draw(tmp_path / "bottle" / name)
+    draw_mask(tmp_path / "bottle" / "ground_truth" / "crack" / "0_mask.png", marks=True)
+    return tmp_path / "bottle"
+
+
+@pytest.mark.parametrize(
+    ("data", "stray"),
+    [
+        ("folder", "stray.png"),
+        ("folder", "stray.exe"),
+        ("mvtec", "stray.png"),
+        ("mvtec", "train/stray.png"),
+        ("mvtec", "test/stray.png"),
+        ("mvtec", "ground_truth/stray.png"),
+        ("mvtec", "valid/good/stray.png"),
+        ("ksdd", "stray.jpg"),
+        ("ksdd2", "stray.png"),
+        ("ksdd2", "valid/deep/stray.png"),
+    ],
+)
+def test_a_file_where_the_layout_has_none_is_named(
+    data: str, stray: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(data)
+    draw(root / "stray.png").replace(root / "moved")
+    (root / stray).parent.mkdir(parents=True, exist_ok=True)
+    (root / "moved").replace(root / stray)
+    refused(root, "1 files where the layout has none", stray)
+
+
+def test_many_files_where_the_layout_has_none_are_counted_and_five_named(mvtec: Path) -> None:
+    for i in range(7):
+        draw(mvtec / "train" / f"stray{i}.png")
+    said = refused(mvtec, "7 files", "stray4.png and 2 more")
+    assert "stray5" not in said
+
+
+@pytest.mark.parametrize("data", ["folder", "mvtec", "ksdd", "ksdd2"])
+def test_notes_hidden_files_and_what_the_trainer_writes_may_lie_anywhere(
+    data: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(data)
+    names = ("README", "license.pdf", "readme.txt", ".hidden.png", ".cache/0.png", "folds.json")
+    for name in (*names, "parts-1.ssn", "parts.checkpoint.safetensors", "report.html"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert load(root, ".*").samples
+
+
 # The ledger's export
 
 

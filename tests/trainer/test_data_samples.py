@@ -126,10 +126,10 @@ def test_a_folder_without_good_names_what_is_there(tmp_path: Path) -> None:
     refused(tmp_path, "no folder good/", "ok")
 
 
-@pytest.mark.parametrize("good", ["good", "train/good"])
-def test_an_empty_good_folder_is_named(tmp_path: Path, good: str) -> None:
+@pytest.mark.parametrize(("good", "bad"), [("good", "bad"), ("train/good", "test/bad")])
+def test_an_empty_good_folder_is_named(tmp_path: Path, good: str, bad: str) -> None:
     (tmp_path / good).mkdir(parents=True)
-    draw(tmp_path / "bad" / "0.png")
+    draw(tmp_path / bad / "0.png")
     refused(tmp_path, good, "no images of good parts")
 
 
