@@ -1,17 +1,13 @@
 """Folds for cross-validation: drawn by group, or as a file says."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import read_image
 from ssn_trainer.data.listing import some
-from ssn_trainer.data.reading import pixel_digest
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split, by_group, cut, holders_of, refuse_lump
 from ssn_trainer.errors import DataError
@@ -27,7 +23,7 @@ class Fold:
 
     split: Split
     leaks: tuple[Sample, ...]
-    """Test samples whose group, file or very pixels are in train or tune too."""
+    """Test samples whose group is in train or tune too; identical pictures are in one."""
 
 
 class _Sides(BaseModel):
@@ -61,12 +57,10 @@ def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
         )
         raise DataError(msg)
     parts = cut(samples, {str(n): 1.0 for n in range(count)}, seed)
-    pixels = _pixel_digests(samples)
     return tuple(
         _make_fold(
             [s for other, held in parts.items() if other != n for s in held],
             test,
-            pixels,
             seed,
             f"fold {int(n) + 1} of {count}",
         )
@@ -78,7 +72,7 @@ def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
     """Read folds in the form of KolektorSDD's: {"folds": [{"train": [...], "test": [...]}]}.
 
     An entry that is an image's name is that image alone; any other is a group, as it was before
-    identical files joined it to others.
+    identical pictures joined it to others.
     The file is followed, leaks included; they are listed, not repaired. A fifth of a fold's train
     part tunes, cut by group, stratified, by `seed`.
 
@@ -105,12 +99,10 @@ def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
             f"{some(unknown)}; the groups were told by {dataset.grouped_by}"
         )
         raise DataError(msg)
-    pixels = _pixel_digests(samples)
     return tuple(
         _make_fold(
             _named(samples, side.train),
             _named(samples, side.test),
-            pixels,
             seed,
             f"{path}, fold {number}",
         )
@@ -131,27 +123,15 @@ def _named(samples: Sequence[Sample], entries: Sequence[str]) -> list[Sample]:
 def _make_fold(
     learned: Sequence[Sample],
     test: Sequence[Sample],
-    pixels: dict[str, str],
     seed: int,
     what: str,
 ) -> Fold:
-    """Cut tune from `learned` and find the leaks; `pixels` is a digest by name."""
+    """Cut tune from `learned` and find the leaks."""
     try:
         parts = cut(sorted(learned, key=lambda s: s.name), _TUNE_SHARES, seed)
     except DataError as error:
         msg = f"{what}: its train part cannot be cut into train and tune: {error}"
         raise DataError(msg) from error
     groups = {s.group for s in learned}
-    seen = {pixels[s.name] for s in learned}  # identical files have identical pixels
-    leaks = tuple(s for s in test if s.group in groups or pixels[s.name] in seen)
+    leaks = tuple(s for s in test if s.group in groups)
     return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks)
-
-
-def _pixel_digests(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return the digest of each image's pixels, by name. Raises DataError."""
-    try:
-        with ThreadPoolExecutor() as pool:
-            digests = list(pool.map(lambda s: pixel_digest(read_image(s.path)), samples))
-    except ImageError as error:
-        raise DataError(str(error)) from error
-    return {s.name: digest for s, digest in zip(samples, digests, strict=True)}

@@ -1,4 +1,4 @@
-"""Listed images read: bytes to digests, masks to labels, pixels where they are asked for."""
+"""Listed images read: bytes and pixels to digests, masks to labels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import Pixels, check_complete, decode_image, read_image
+from ssn_agent.frames.pixels import Pixels, decode_image, read_image
 from ssn_trainer.data.duplicates import Thumbnail, thumbnail
 from ssn_trainer.data.listing import Label, Listed
 
@@ -33,19 +33,18 @@ class Read:
     label: Label
     kind: str | None
     mask: Path | None
-    look: Look | None
-    """None where pixels were not asked for."""
+    look: Look
 
 
-def read_images(images: Sequence[Listed], *, pixels: bool) -> tuple[list[Read], list[str]]:
+def read_images(images: Sequence[Listed]) -> tuple[list[Read], list[str]]:
     """Read every image once; return those that are whole, in order, and what is wrong with others.
 
-    Where the mask tells the label, it is opened too. `pixels` decodes the images.
+    Where the mask tells the label, it is opened too.
     """
 
     def read(image: Listed) -> Read | str:
         try:
-            return _read(image, pixels=pixels)
+            return _read(image)
         except OSError as error:
             return f"{image.path}: cannot be read ({error.strerror}); check its permissions"
         except ImageError as error:
@@ -66,19 +65,16 @@ def marked_pixels(mask: Pixels) -> Pixels:
     return brightest
 
 
-def pixel_digest(image: Pixels) -> str:
+def _pixel_digest(image: Pixels) -> str:
     """Return the SHA-256 of an image's shape and pixels."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
-def _read(image: Listed, *, pixels: bool) -> Read:
+def _read(image: Listed) -> Read:
     data = image.path.read_bytes()
-    check_complete(data, str(image.path))
-    look = None
-    if pixels:
-        decoded = decode_image(data, str(image.path))
-        height, width = decoded.shape[:2]
-        look = Look(height, width, pixel_digest(decoded), thumbnail(decoded))
+    pixels = decode_image(data, str(image.path))
+    height, width = pixels.shape[:2]
+    look = Look(height, width, _pixel_digest(pixels), thumbnail(pixels))
     digest = hashlib.sha256(data).hexdigest()
     label, kind, mask = image.label, image.kind, image.mask
     if label is None:

@@ -32,7 +32,7 @@ class Sample:
     digest: str
     """SHA-256 of the file's bytes, hexadecimal."""
     own_group: str = ""
-    """The group before identical files joined it to another: what a file of folds names."""
+    """The group before identical pictures joined it to another: what a file of folds names."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ def load(
 
     `group_by` names a CSV of `image,group`, a regular expression on the image's name (its first
     group, or else the whole match) or `near-duplicates`; None takes `groups.csv` in a folder, or
-    the layout's own groups, or near-duplicates where there are none. Files that are identical byte
-    for byte always share a group. Every image file is read once; pixels are decoded for
-    near-duplicates alone.
+    the layout's own groups, or near-duplicates where there are none. Pictures that are identical
+    pixel for pixel always share a group, whatever their files.
 
     Raises DataError, naming files and the remedy, for anything that does not hold together.
     """
@@ -94,7 +93,7 @@ def load_test(
     """
     listing = _listing(data, format)
     judged = [s for s in listing.images if s.part == "test"] or list(listing.images)
-    read, faults = read_images(judged, pixels=False)
+    read, faults = read_images(judged)
     _refuse_unfit(faults, len(judged))
     _refuse_conflicts(read)
     own = tuple(s.group or s.name for s in judged)
@@ -123,11 +122,11 @@ def group_images(listing: Listing, read: Sequence[Read], how: str | None) -> Gro
     others = [s for s in listing.images if s.name not in names]
     return assign_groups(
         [r.listed.name for r in read],
-        [r.digest for r in read],
+        [r.look.digest for r in read],
         how,
         own=[r.listed.group or r.listed.name for r in read],
         own_words=listing.groups_by or "",
-        thumbnails=[r.look.thumbnail for r in read if r.look],
+        thumbnails=[r.look.thumbnail for r in read],
         unread=frozenset(s.name for s in others),
         test=frozenset(s.name for s in others if s.part == "test"),
     )
@@ -169,11 +168,10 @@ def _listing(data: Path, format: Format) -> Listing:  # noqa: A002 -- the option
 
 def _read(listing: Listing, images: Sequence[Listed], group_by: str | None) -> DataSet:
     """Read and group some images of a listing. Raises DataError."""
-    how = grouping_of(listing, group_by)
-    read, faults = read_images(images, pixels=how == NEAR_DUPLICATES)
+    read, faults = read_images(images)
     _refuse_unfit(faults, len(images))
     _refuse_conflicts(read)
-    grouping = group_images(listing, read, how)
+    grouping = group_images(listing, read, grouping_of(listing, group_by))
     return DataSet(
         listing.root,
         listing.layout,
