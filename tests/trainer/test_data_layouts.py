@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from ssn_trainer.data.listing import Format
@@ -65,6 +67,13 @@ def test_identical_files_join_items_but_their_own_names_are_kept(ksdd: Path) -> 
     samples = load(ksdd).samples
     assert {s.group for s in samples} == {"kos01"}
     assert {s.own_group for s in samples} == {"kos01", "kos02"}
+
+
+def test_a_kolektor_mask_of_16_bits_tells_a_bad_image_by_its_faintest_value(ksdd: Path) -> None:
+    mask = np.zeros((40, 50), np.uint16)
+    mask[5, 5] = 1
+    assert cv2.imwrite(str(ksdd / "kos02" / "Part1_label.png"), mask)
+    assert by_name(load(ksdd).samples)["kos02/Part1.jpg"].label == "bad"
 
 
 def test_a_damaged_mask_is_not_taken_for_a_good_image(ksdd: Path) -> None:

@@ -6,6 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixels import Pixels, decode_image, read_image
 from ssn_trainer.data.duplicates import Thumbnail, thumbnail
@@ -58,11 +62,17 @@ def read_images(images: Sequence[Listed]) -> tuple[list[Read], list[str]]:
     )
 
 
-def marked_pixels(mask: Pixels) -> Pixels:
-    """Return the brightest channel of a mask, [H, W]: whatever is above zero is a defect."""
-    planes = mask.reshape(*mask.shape[:2], -1)  # [H, W] or [H, W, 3] -> [H, W, C]
-    brightest: Pixels = planes.max(axis=2)
-    return brightest
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Return where a mask is above zero in any channel, bool [H, W]. Raises ImageError.
+
+    `read_image` scales 16 bits to 8, which makes 1 to 255 zero; so it checks, and the values are
+    decoded once more in their own depth.
+    """
+    checked = read_image(path)
+    deep = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    values = checked if deep is None else deep
+    marked = values.reshape(*values.shape[:2], -1) > 0  # [H, W] or [H, W, 3] -> [H, W, C]
+    return np.asarray(marked.any(axis=2))
 
 
 def _pixel_digest(image: Pixels) -> str:
@@ -78,6 +88,6 @@ def _read(image: Listed) -> Read:
     digest = hashlib.sha256(data).hexdigest()
     label, kind, mask = image.label, image.kind, image.mask
     if label is None:
-        marks = mask is not None and bool(marked_pixels(read_image(mask)).any())
+        marks = mask is not None and bool(read_mask(mask).any())
         label, kind, mask = ("bad", kind, mask) if marks else ("good", None, None)
     return Read(image, digest, label, kind, mask, look)
