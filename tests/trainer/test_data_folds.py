@@ -77,12 +77,23 @@ def test_defect_types_are_spread_over_the_folds(tmp_path: Path) -> None:
         assert (kinds.count("crack"), kinds.count("stain")) == (2, 2)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_folds_are_drawn_however_uneven_the_groups(tmp_path: Path, seed: int) -> None:
+    for i in range(13):
+        draw(tmp_path / "good" / f"g{i}.png")
+        draw(tmp_path / "crack" / f"c{'abcd'[max(i - 9, 0)]}_{i}.png")  # 10, 1, 1 and 1 of a part
+    folds = make_folds(load(tmp_path, r"g\d+|c[abcd]_"), 2, seed)
+    for fold in folds:
+        parts = (fold.split.train, fold.split.tune, fold.split.test)
+        assert all({s.label for s in p} == {"good", "bad"} for p in parts)
+
+
 @pytest.mark.parametrize(
     ("bad", "count", "says"),
     [
-        (4, 5, "the bad images show 4 different parts, so up to 4 folds are possible"),
+        (4, 5, "the bad images show 4 different parts, so 2 to 4 folds are possible"),
         (2, 2, "the bad images show 2 different parts, so no fold is possible"),
-        (3, 2, "fold . of 2: its train part cannot be cut"),
+        (3, 2, "the bad images show 3 different parts, so 3 folds are possible"),
         (4, 1, "into 1 folds"),
         (4, 0, "into 0 folds"),
     ],

@@ -48,15 +48,18 @@ def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
     holders = holders_of(by_group(samples))
     scarce = min(holders, key=lambda label: len(holders[label]))
     possible = len(holders[scarce])
-    if not 2 <= count <= possible or possible < _LEAST_GROUPS:
-        offer = f"up to {possible} folds are" if possible >= _LEAST_GROUPS else "no fold is"
+    # Of two folds each is what the other trains and tunes on: that takes two groups of each label.
+    least = 2 if count == 2 else 1
+    if count < 2 or possible < max(_LEAST_GROUPS, count * least):
+        many = f"2 to {possible} folds are" if possible > _LEAST_GROUPS else "3 folds are"
+        offer = many if possible >= _LEAST_GROUPS else "no fold is"
         msg = (
             f"{dataset.root}: cannot be cut into {count} folds: the {scarce} images show "
-            f"{possible} different parts, so {offer} possible; ask for 2 or more and no more than "
-            f"that, or add {scarce} images of other parts"
+            f"{possible} different parts, so {offer} possible; "
+            f"ask for as many as are, or add {scarce} images of other parts"
         )
         raise DataError(msg)
-    parts = cut(samples, {str(n): 1.0 for n in range(count)}, seed)
+    parts = cut(samples, {str(n): 1.0 for n in range(count)}, seed, least)
     return tuple(
         _make_fold(
             [s for other, held in parts.items() if other != n for s in held],
