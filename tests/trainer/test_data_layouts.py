@@ -110,7 +110,7 @@ def test_the_second_kolektor_set_marks_its_parts_and_masks_tell_labels(ksdd2: Pa
     assert [s.name for s in data.samples] == [f"train/1000{i}.png" for i in range(4)]
     assert [s.label for s in data.samples] == ["good", "good", "good", "bad"]
     assert {s.part for s in data.samples} == {"train"}
-    judged = by_name(load_test(ksdd2))
+    judged = by_name(load_test(ksdd2).samples)
     assert set(judged) == {f"test/2000{i}.png" for i in range(4)}
     bad = judged["test/20003.png"]
     assert (bad.kind, bad.mask) == ("defect", ksdd2 / "test" / "20003_GT.png")
@@ -307,7 +307,7 @@ def test_a_table_gives_labels_types_masks_groups_and_splits(table: Path) -> None
         "5": ("bad", "defect", "g5", "tune"),
         "7": ("bad", "deep scratch", "g7", "train"),
     }
-    judged = by_name(load_test(table))
+    judged = by_name(load_test(table).samples)
     assert set(judged) == {"images/2.png", "images/6.png"}
     assert judged["images/6.png"].mask == table.parent / "masks" / "6.png"
     assert judged["images/6.png"].group == "g6"
@@ -419,5 +419,5 @@ def test_a_file_that_is_no_csv_is_named(tmp_path: Path) -> None:
 def test_test_folders_alone_can_be_judged(tmp_path: Path) -> None:
     draw(tmp_path / "test" / "good" / "0.png")
     draw(tmp_path / "test" / "crack" / "0.png")
-    assert len(load_test(tmp_path)) == 2
+    assert len(load_test(tmp_path).samples) == 2
     refused(tmp_path, "no images of good parts", "train/good")

@@ -16,7 +16,14 @@ from ssn_trainer.data.groups import Grouping
 from ssn_trainer.data.images import load_mask
 from ssn_trainer.data.listing import Format, Listing, some
 from ssn_trainer.data.reading import Read, read_images
-from ssn_trainer.data.samples import DataSet, Sample, group_images, grouping_of, make_samples
+from ssn_trainer.data.samples import (
+    DataSet,
+    Sample,
+    group_images,
+    group_test,
+    grouping_of,
+    make_samples,
+)
 from ssn_trainer.data.split import split
 from ssn_trainer.errors import BlankMaskError, DataError
 
@@ -125,19 +132,18 @@ def _count(values: Iterator[str]) -> dict[str, int]:
 def _group(
     listing: Listing, read: list[Read], group_by: str | None, findings: list[Finding]
 ) -> tuple[tuple[Sample, ...], str | None]:
-    """Group as `load` does what may be learned from; a test image has its own or the layout's.
+    """Group as `load` does what may be learned from, as `load_test` does what is marked test.
 
     Where that fails, all groups are empty: none is called a leak for want of one.
     """
     learned = [r for r in read if r.listed.part != "test"]
     test = [r for r in read if r.listed.part == "test"]
-    own = tuple(r.listed.group or r.listed.name for r in test)
-    judged = make_samples(test, Grouping(own, own, ""))
-    if test and not learned:
-        msg = "all images are marked test: a model can be judged on them, not trained"
-        findings.append(Finding("warning", "note", msg))
-        return judged, None
     try:
+        judged = make_samples(test, group_test(listing, test)) if test else ()
+        if test and not learned:
+            msg = "all images are marked test: a model can be judged on them, not trained"
+            findings.append(Finding("warning", "note", msg))
+            return judged, None
         grouping = group_images(listing, learned, grouping_of(listing, group_by))
     except DataError as error:
         findings.append(Finding("error", "grouping", str(error)))

@@ -86,18 +86,17 @@ def load_all(
 def load_test(
     data: Path,
     format: Format = "auto",  # noqa: A002 -- the option's name
-) -> tuple[Sample, ...]:
+) -> DataSet:
     """Read the images of `data` that a model is judged on: those marked as test, or else all.
 
-    Groups are the layout's own, or else each image is its own. Raises DataError, as `load` does.
+    Grouped as `group_test` does. Raises DataError, as `load` does.
     """
     listing = _listing(data, format)
     judged = [s for s in listing.images if s.part == "test"] or list(listing.images)
     read, faults = read_images(judged)
     _refuse_unfit(faults, len(judged))
     _refuse_conflicts(read)
-    own = tuple(s.group or s.name for s in judged)
-    return make_samples(read, Grouping(own, own, ""))
+    return _data_set(listing, read, group_test(listing, read))
 
 
 def grouping_of(listing: Listing, group_by: str | None) -> str | None:
@@ -118,6 +117,20 @@ def group_images(listing: Listing, read: Sequence[Read], how: str | None) -> Gro
     if not any(r.label == "good" for r in read):
         msg = f"{listing.root}: no images of good parts ({listing.good_place}); put them there"
         raise DataError(msg)
+    return _group(listing, read, how)
+
+
+def group_test(listing: Listing, read: Sequence[Read]) -> Grouping:
+    """Group images to judge by `groups.csv` or the layout's own groups, as `group_images` does.
+
+    Where neither tells, each image is its own: looks alone are no ground to judge fewer parts.
+    Raises DataError where the list does not fit the images.
+    """
+    how = grouping_of(listing, None)
+    return _group(listing, read, None if how == NEAR_DUPLICATES else how)
+
+
+def _group(listing: Listing, read: Sequence[Read], how: str | None) -> Grouping:
     names = {r.listed.name for r in read}
     others = [s for s in listing.images if s.name not in names]
     return assign_groups(
@@ -125,7 +138,7 @@ def group_images(listing: Listing, read: Sequence[Read], how: str | None) -> Gro
         [r.look.digest for r in read],
         how,
         own=[r.listed.group or r.listed.name for r in read],
-        own_words=listing.groups_by or "",
+        own_words=listing.groups_by or "each image by itself",
         thumbnails=[r.look.thumbnail for r in read],
         unread=frozenset(s.name for s in others),
         test=frozenset(s.name for s in others if s.part == "test"),
@@ -171,7 +184,10 @@ def _read(listing: Listing, images: Sequence[Listed], group_by: str | None) -> D
     read, faults = read_images(images)
     _refuse_unfit(faults, len(images))
     _refuse_conflicts(read)
-    grouping = group_images(listing, read, grouping_of(listing, group_by))
+    return _data_set(listing, read, group_images(listing, read, grouping_of(listing, group_by)))
+
+
+def _data_set(listing: Listing, read: Sequence[Read], grouping: Grouping) -> DataSet:
     return DataSet(
         listing.root,
         listing.layout,
