@@ -116,6 +116,16 @@ def test_eval_says_why_a_figure_has_no_interval(run: Run, weak: Fitted, tmp_path
     assert "no 95 % interval for i_auroc" in err
 
 
+def test_eval_says_what_was_passed_over(run: Run, weak: Fitted, tmp_path: Path) -> None:
+    fresh = draw_parts(tmp_path / "fresh", good=3, bad=2, seed=9)
+    rows = [f"good/{i}.png,{'good' if i else ''},{i}" for i in range(3)]
+    rows += [f"blob/{i}.png,bad,b{i}" for i in range(2)]
+    (fresh / "labels.csv").write_text("\n".join(["image,label,part_id", *rows]))
+    code, _, err = run("eval", weak.packed.path, fresh)
+    assert code == 0
+    assert "1 of 5 images have no label" in err
+
+
 def test_the_printed_table_shows_the_intervals(run: Run, weak: Fitted, plates: Path) -> None:
     _, out, _ = run("eval", weak.packed.path, plates)
     low, high = weak.packed.intervals["i_auroc"] or (0, 0)

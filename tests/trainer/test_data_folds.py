@@ -54,7 +54,6 @@ def test_drawn_folds_test_each_image_once_and_cut_through_no_group(items: Path, 
         assert sum(len(p) for p in parts) == len(dataset.samples)
         assert all({s.label for s in p} == {"good", "bad"} for p in parts)
         assert not fold.leaks
-        assert not fold.unused
 
 
 def test_a_fifth_of_what_is_not_tested_tunes(items: Path) -> None:
@@ -78,12 +77,23 @@ def test_defect_types_are_spread_over_the_folds(tmp_path: Path) -> None:
         assert (kinds.count("crack"), kinds.count("stain")) == (2, 2)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_folds_are_drawn_however_uneven_the_groups(tmp_path: Path, seed: int) -> None:
+    for i in range(13):
+        draw(tmp_path / "good" / f"g{i}.png")
+        draw(tmp_path / "crack" / f"c{'abcd'[max(i - 9, 0)]}_{i}.png")  # 10, 1, 1 and 1 of a part
+    folds = make_folds(load(tmp_path, r"g\d+|c[abcd]_"), 2, seed)
+    for fold in folds:
+        parts = (fold.split.train, fold.split.tune, fold.split.test)
+        assert all({s.label for s in p} == {"good", "bad"} for p in parts)
+
+
 @pytest.mark.parametrize(
     ("bad", "count", "says"),
     [
-        (4, 5, "the bad images show 4 different parts, so up to 4 folds are possible"),
+        (4, 5, "the bad images show 4 different parts, so 2 to 4 folds are possible"),
         (2, 2, "the bad images show 2 different parts, so no fold is possible"),
-        (3, 2, "fold . of 2: its train part cannot be cut"),
+        (3, 2, "the bad images show 3 different parts, so 3 folds are possible"),
         (4, 1, "into 1 folds"),
         (4, 0, "into 0 folds"),
     ],
@@ -107,10 +117,19 @@ def test_a_file_of_folds_is_followed_by_group_and_by_name(items: Path) -> None:
     assert len(groups(fold.split.tune)) == 1
     tested = {s.name for s in fold.split.test}
     assert tested == {f"kos{n:02}/{p}" for n in (5, 6) for p in PARTS} | {extra}
-    assert {s.name for s in fold.unused} == (
-        {f"kos{n:02}/{p}" for n in (7, 8, 9) for p in PARTS} - {extra}
-    )
     assert not fold.leaks
+
+
+def test_an_image_that_names_its_group_is_listed_alone(tmp_path: Path) -> None:
+    for i in range(8):
+        draw(tmp_path / "good" / f"{i}.png", seed=i // 2)  # photographed twice
+    dataset = load(tmp_path)
+    assert groups(dataset.samples) == {f"good/{i}.png" for i in (0, 2, 4, 6)}
+    train, test = [f"good/{i}.png" for i in (0, 2)], ["good/1.png", "good/6.png"]
+    (fold,) = read_folds(folds_file(tmp_path, (train, test)), dataset)
+    assert sorted(s.name for s in (*fold.split.train, *fold.split.tune)) == train
+    assert [s.name for s in fold.split.test] == test
+    assert [s.name for s in fold.leaks] == ["good/1.png"]
 
 
 PARTS = ("Part0.png", "Part1.png", "Part2.png", "Part3.jpg")
@@ -134,11 +153,11 @@ def test_identical_files_on_both_sides_leak_and_their_group_with_them(items: Pat
     assert found == {f"kos07/{p}" for p in PARTS}
 
 
-def test_identical_pixels_in_other_files_on_both_sides_leak(items: Path) -> None:
+def test_identical_pixels_in_other_files_leak_as_identical_files_do(items: Path) -> None:
     pixels = read_image(items / "kos01" / "Part0.png")
     assert cv2.imwrite(str(items / "kos07" / "Part0.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     assert load(items).samples[28].digest != load(items).samples[4].digest
-    assert leaks(items, kos(0, 1, 2, 3), kos(7, 8)) == {"kos07/Part0.png"}
+    assert leaks(items, kos(0, 1, 2, 3), kos(7, 8)) == {f"kos07/{p}" for p in PARTS}
 
 
 def refused(items: Path, path: Path, *words: str) -> None:

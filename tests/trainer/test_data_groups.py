@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ssn_agent.frames.pixels import read_image
 from ssn_trainer.data.samples import load
 from ssn_trainer.errors import DataError
 
@@ -134,6 +135,12 @@ def test_a_list_that_is_not_there_is_named(small: Path, tmp_path: Path) -> None:
 def test_identical_files_share_a_group_whatever_the_list_says(small: Path, group_by: str) -> None:
     (small / "good" / "d_1.png").write_bytes((small / "good" / "a_1.png").read_bytes())
     assert {"good/a_1.png", "good/d_1.png"} in groups_of(small, group_by)
+
+
+@pytest.mark.parametrize("group_by", [".*", "near-duplicates"])
+def test_one_picture_in_files_of_two_kinds_is_one_part(small: Path, group_by: str) -> None:
+    write(small / "good" / "d_1.bmp", read_image(small / "good" / "a_1.png"))
+    assert {"good/a_1.png", "good/d_1.bmp"} in groups_of(small, group_by)
 
 
 def test_photographs_of_one_part_are_found_despite_crop_light_and_noise(tmp_path: Path) -> None:

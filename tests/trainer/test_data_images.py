@@ -60,6 +60,17 @@ def test_any_value_above_zero_marks_a_defect(tmp_path: Path, image: Path, value:
     assert load_mask(masked(tmp_path, image, mask), 60, 80).sum() == 100
 
 
+@pytest.mark.parametrize("value", [1, 255, 65535])
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_any_value_of_16_bits_above_zero_marks_a_defect(
+    tmp_path: Path, image: Path, name: str, value: int
+) -> None:
+    mask = np.zeros((60, 80), np.uint16)
+    mask[10:20, 10:20] = value
+    assert cv2.imwrite(str(tmp_path / name), mask)
+    assert load_mask(sample(image, tmp_path / name), 60, 80).sum() == 100
+
+
 @pytest.mark.parametrize("size", [(60, 80), (30, 40), (20, 16), (120, 160)])
 def test_masks_are_taken_by_nearest_neighbour(
     tmp_path: Path, image: Path, size: tuple[int, int]

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from ssn_trainer.data.listing import Format
@@ -67,6 +69,13 @@ def test_identical_files_join_items_but_their_own_names_are_kept(ksdd: Path) -> 
     assert {s.own_group for s in samples} == {"kos01", "kos02"}
 
 
+def test_a_kolektor_mask_of_16_bits_tells_a_bad_image_by_its_faintest_value(ksdd: Path) -> None:
+    mask = np.zeros((40, 50), np.uint16)
+    mask[5, 5] = 1
+    assert cv2.imwrite(str(ksdd / "kos02" / "Part1_label.png"), mask)
+    assert by_name(load(ksdd).samples)["kos02/Part1.jpg"].label == "bad"
+
+
 def test_a_damaged_mask_is_not_taken_for_a_good_image(ksdd: Path) -> None:
     (ksdd / "kos01" / "Part2_label.bmp").write_bytes(b"BM")
     refused(ksdd, "1 of 6", "Part2_label.bmp", "truncated")
@@ -101,7 +110,7 @@ def test_the_second_kolektor_set_marks_its_parts_and_masks_tell_labels(ksdd2: Pa
     assert [s.name for s in data.samples] == [f"train/1000{i}.png" for i in range(4)]
     assert [s.label for s in data.samples] == ["good", "good", "good", "bad"]
     assert {s.part for s in data.samples} == {"train"}
-    judged = by_name(load_test(ksdd2))
+    judged = by_name(load_test(ksdd2).samples)
     assert set(judged) == {f"test/2000{i}.png" for i in range(4)}
     bad = judged["test/20003.png"]
     assert (bad.kind, bad.mask) == ("defect", ksdd2 / "test" / "20003_GT.png")
@@ -124,6 +133,68 @@ def test_the_stray_copies_of_the_published_archive_are_passed_over_and_said(ksdd
     data = load(ksdd2)
     assert len(data.samples) == 4
     assert "10003_GT (copy).png" in data.notes[0]
+
+
+# Files outside of the folders that a layout walks
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("good/0.png", "good/1.png", "crack/0.png"):
+        draw(tmp_path / "parts" / name)
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    for name in ("train/good/0.png", "test/good/1.png", "test/crack/0.png"):
+        draw(tmp_path / "bottle" / name)
+    draw_mask(tmp_path / "bottle" / "ground_truth" / "crack" / "0_mask.png", marks=True)
+    return tmp_path / "bottle"
+
+
+@pytest.mark.parametrize(
+    ("data", "stray"),
+    [
+        ("folder", "stray.png"),
+        ("folder", "stray.exe"),
+        ("mvtec", "stray.png"),
+        ("mvtec", "train/stray.png"),
+        ("mvtec", "test/stray.png"),
+        ("mvtec", "ground_truth/stray.png"),
+        ("mvtec", "valid/good/stray.png"),
+        ("ksdd", "stray.jpg"),
+        ("ksdd2", "stray.png"),
+        ("ksdd2", "valid/deep/stray.png"),
+    ],
+)
+def test_a_file_where_the_layout_has_none_is_named(
+    data: str, stray: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(data)
+    draw(root / "stray.png").replace(root / "moved")
+    (root / stray).parent.mkdir(parents=True, exist_ok=True)
+    (root / "moved").replace(root / stray)
+    refused(root, "1 files where the layout has none", stray)
+
+
+def test_many_files_where_the_layout_has_none_are_counted_and_five_named(mvtec: Path) -> None:
+    for i in range(7):
+        draw(mvtec / "train" / f"stray{i}.png")
+    said = refused(mvtec, "7 files", "stray4.png and 2 more")
+    assert "stray5" not in said
+
+
+@pytest.mark.parametrize("data", ["folder", "mvtec", "ksdd", "ksdd2"])
+def test_notes_hidden_files_and_what_the_trainer_writes_may_lie_anywhere(
+    data: str, request: pytest.FixtureRequest
+) -> None:
+    root: Path = request.getfixturevalue(data)
+    names = ("README", "license.pdf", "readme.txt", ".hidden.png", ".cache/0.png", "folds.json")
+    for name in (*names, "parts-1.ssn", "parts.checkpoint.safetensors", "report.html"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert load(root, ".*").samples
 
 
 # The ledger's export
@@ -236,7 +307,7 @@ def test_a_table_gives_labels_types_masks_groups_and_splits(table: Path) -> None
         "5": ("bad", "defect", "g5", "tune"),
         "7": ("bad", "deep scratch", "g7", "train"),
     }
-    judged = by_name(load_test(table))
+    judged = by_name(load_test(table).samples)
     assert set(judged) == {"images/2.png", "images/6.png"}
     assert judged["images/6.png"].mask == table.parent / "masks" / "6.png"
     assert judged["images/6.png"].group == "g6"
@@ -348,5 +419,5 @@ def test_a_file_that_is_no_csv_is_named(tmp_path: Path) -> None:
 def test_test_folders_alone_can_be_judged(tmp_path: Path) -> None:
     draw(tmp_path / "test" / "good" / "0.png")
     draw(tmp_path / "test" / "crack" / "0.png")
-    assert len(load_test(tmp_path)) == 2
+    assert len(load_test(tmp_path).samples) == 2
     refused(tmp_path, "no images of good parts", "train/good")

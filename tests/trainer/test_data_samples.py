@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_trainer.data.samples import load, load_test
+from ssn_trainer.data.samples import load, load_all, load_test
 from ssn_trainer.errors import DataError, UsageError
 from support.pictures import draw
 
@@ -60,12 +60,26 @@ def test_a_marked_test_part_is_not_opened_for_learning(mvtec: Path) -> None:
     assert {s.part for s in data.samples} == {"train"}
 
 
+def test_all_images_are_those_to_learn_from_and_those_marked_test(mvtec: Path) -> None:
+    names = [s.name for s in (*load_test(mvtec).samples, *load(mvtec, ".*").samples)]
+    assert [s.name for s in load_all(mvtec, ".*").samples] == names
+
+
 def test_without_a_marked_test_part_every_image_is_judged(folder: Path) -> None:
-    assert [s.name for s in load_test(folder)] == [s.name for s in load(folder).samples]
+    assert [s.name for s in load_test(folder).samples] == [s.name for s in load(folder).samples]
+
+
+def test_images_to_judge_are_grouped_as_the_list_in_the_folder_says(folder: Path) -> None:
+    rows = [f"{s.name},{s.name[-5]}" for s in load_test(folder).samples]
+    assert load_test(folder).grouped_by == "each image by itself"
+    (folder / "groups.csv").write_text("\n".join(["image,group", *rows]))
+    judged = load_test(folder)
+    assert judged.grouped_by == "the list groups.csv"
+    assert [s.group for s in judged.samples] == [s.group for s in load(folder).samples]
 
 
 def test_mvtec_folders_give_parts_kinds_and_masks(mvtec: Path) -> None:
-    by_name = {s.name: s for s in load_test(mvtec)}
+    by_name = {s.name: s for s in load_test(mvtec).samples}
     assert {s.part for s in by_name.values()} == {"test"}
     broken = by_name["test/broken_large/000.png"]
     assert (broken.label, broken.kind, broken.part) == ("bad", "broken_large", "test")
@@ -78,7 +92,7 @@ def test_mvtec_without_masks_is_read_too(mvtec: Path) -> None:
     (mvtec / "ground_truth" / "broken_large" / "000_mask.png").unlink()
     (mvtec / "ground_truth" / "broken_large").rmdir()
     (mvtec / "ground_truth").rmdir()
-    assert all(s.mask is None for s in load_test(mvtec))
+    assert all(s.mask is None for s in load_test(mvtec).samples)
 
 
 def test_good_images_alone_are_a_data_set(tmp_path: Path) -> None:
@@ -121,10 +135,10 @@ def test_a_folder_without_good_names_what_is_there(tmp_path: Path) -> None:
     refused(tmp_path, "no folder good/", "ok")
 
 
-@pytest.mark.parametrize("good", ["good", "train/good"])
-def test_an_empty_good_folder_is_named(tmp_path: Path, good: str) -> None:
+@pytest.mark.parametrize(("good", "bad"), [("good", "bad"), ("train/good", "test/bad")])
+def test_an_empty_good_folder_is_named(tmp_path: Path, good: str, bad: str) -> None:
     (tmp_path / good).mkdir(parents=True)
-    draw(tmp_path / "bad" / "0.png")
+    draw(tmp_path / bad / "0.png")
     refused(tmp_path, good, "no images of good parts")
 
 

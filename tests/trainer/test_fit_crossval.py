@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ssn_contract.manifest import Regime
 from ssn_trainer import cli
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import load, load_all
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.crossval import CrossValidation, crossval
 
@@ -65,6 +65,21 @@ def test_a_given_file_is_followed_and_figures_without_its_leaks_stand_beside(
     assert fold.test == len(test)
     assert fold.leaks == (leak,)
     assert fold.without_leaks.values != fold.figures.values
+
+
+def test_a_marked_test_part_is_in_the_folds_and_counted_where_none_tests_it(
+    tmp_path: Path,
+) -> None:
+    marked = tmp_path / "marked"
+    for number, part in enumerate(("train", "test")):
+        draw_parts(marked / part, good=6, bad=6, seed=number)
+    names = [s.name for s in load_all(marked, ".*").samples]
+    train, (untested, *test) = names[12:], names[:12]
+    file = tmp_path / "folds.json"
+    file.write_text(json.dumps({"folds": [{"train": train, "test": test}]}))
+    result = run(marked, tmp_path / "out", file)
+    assert result.folds[0].test == len(test)
+    assert result.untested == (untested, *train)
 
 
 def test_the_command_answers_with_the_keys_of_fit_and_the_folds(

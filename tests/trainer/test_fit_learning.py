@@ -99,7 +99,7 @@ def test_a_marked_test_part_is_never_read_by_fit(plates: Path, tmp_path: Path) -
     assert fitted.regime is Regime.UNSUPERVISED
     assert set(fitted.packed.metrics.values()) == {None}
     cached = {p.name.split("-")[0] for p in (tmp_path / "out" / "features").rglob("*.safetensors")}
-    tested = {s.digest for s in load_test(data)}
+    tested = {s.digest for s in load_test(data).samples}
     assert len(tested) == 8
     assert not cached & tested
     assert not fitted.data.split.test

@@ -16,7 +16,14 @@ from ssn_trainer.data.groups import Grouping
 from ssn_trainer.data.images import load_mask
 from ssn_trainer.data.listing import Format, Listing, some
 from ssn_trainer.data.reading import Read, read_images
-from ssn_trainer.data.samples import DataSet, Sample, group_images, grouping_of, make_samples
+from ssn_trainer.data.samples import (
+    DataSet,
+    Sample,
+    group_images,
+    group_test,
+    grouping_of,
+    make_samples,
+)
 from ssn_trainer.data.split import split
 from ssn_trainer.errors import BlankMaskError, DataError
 
@@ -89,7 +96,7 @@ def check(
         listing = list_images(data, format)
     except DataError as error:
         return Report(str(data), (Finding("error", "layout", str(error)),))
-    read, faults = read_images(listing.images, pixels=True)
+    read, faults = read_images(listing.images)
     findings = [Finding("error", "layout", fault) for fault in listing.faults]
     findings += [Finding("error", "unreadable", fault) for fault in faults]
     findings += [Finding("warning", "note", note) for note in listing.notes]
@@ -112,7 +119,7 @@ def check(
         labels=_count(s.label for s in samples),
         types=_count(s.kind for s in samples if s.kind),
         parts=_count(s.part or "unmarked" for s in samples),
-        sizes=_count(f"{r.look.width}x{r.look.height}" for r in read if r.look),
+        sizes=_count(f"{r.look.width}x{r.look.height}" for r in read),
         masks=len(masked) - len(mask_faults),
     )
 
@@ -125,19 +132,18 @@ def _count(values: Iterator[str]) -> dict[str, int]:
 def _group(
     listing: Listing, read: list[Read], group_by: str | None, findings: list[Finding]
 ) -> tuple[tuple[Sample, ...], str | None]:
-    """Group as `load` does what may be learned from; a test image has its own or the layout's.
+    """Group as `load` does what may be learned from, as `load_test` does what is marked test.
 
     Where that fails, all groups are empty: none is called a leak for want of one.
     """
     learned = [r for r in read if r.listed.part != "test"]
     test = [r for r in read if r.listed.part == "test"]
-    own = tuple(r.listed.group or r.listed.name for r in test)
-    judged = make_samples(test, Grouping(own, own, ""))
-    if test and not learned:
-        msg = "all images are marked test: a model can be judged on them, not trained"
-        findings.append(Finding("warning", "note", msg))
-        return judged, None
     try:
+        judged = make_samples(test, group_test(listing, test)) if test else ()
+        if test and not learned:
+            msg = "all images are marked test: a model can be judged on them, not trained"
+            findings.append(Finding("warning", "note", msg))
+            return judged, None
         grouping = group_images(listing, learned, grouping_of(listing, group_by))
     except DataError as error:
         findings.append(Finding("error", "grouping", str(error)))
@@ -167,16 +173,14 @@ def _duplicates(samples: Sequence[Sample], read: Sequence[Read]) -> Iterator[Fin
     """Name pictures that are there more than once: the same pixels, whatever the file."""
     by_pixels: dict[str, list[Sample]] = defaultdict(list)
     for sample, one in zip(samples, read, strict=True):
-        by_pixels[one.look.digest if one.look else ""].append(sample)
+        by_pixels[one.look.digest].append(sample)
     sets = [same for same in by_pixels.values() if len(same) > 1]
     conflicts = [same for same in sets if len({s.label for s in same}) > 1]
     parted = [same for same in sets if len({s.part for s in same}) > 1]
-    ungrouped = [s for s in sets if s not in parted and len({_whole(one) for one in s}) > 1]
-    others = [s for s in sets if s not in conflicts and s not in parted and s not in ungrouped]
+    others = [s for s in sets if s not in conflicts and s not in parted]
     kinds: tuple[tuple[Level, Topic, str, list[list[Sample]]], ...] = (
         ("error", "conflict", "labelled both good and bad; keep the right one", conflicts),
         ("error", "leak", "in different marked parts; keep it in one", parted),
-        ("warning", "leak", "in different groups, as other bytes; put it in one", ungrouped),
         ("warning", "duplicate", "there more than once; it counts as often", others),
     )
     for level, topic, what, found in kinds:
@@ -190,9 +194,9 @@ def _near_duplicates(samples: Sequence[Sample], read: Sequence[Read]) -> Iterato
     """Name pairs that look like one part and are apart: by label, by marked part, by group."""
     if len(samples) < 2:
         return
-    similarity = similarities(np.stack([r.look.thumbnail for r in read if r.look]))
+    similarity = similarities(np.stack([r.look.thumbnail for r in read]))
     cut = valley(similarity)
-    alike = np.triu(similarity >= cut, 1) & _differ([r.look.digest for r in read if r.look])
+    alike = np.triu(similarity >= cut, 1) & _differ([r.look.digest for r in read])
     parted = _differ([s.part or "" for s in samples])
     kinds: tuple[tuple[Topic, str, NDArray[np.bool_]], ...] = (
         (

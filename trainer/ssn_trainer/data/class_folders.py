@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssn_trainer.data.listing import Listed, Listing, Part, folders, image_files, some
+from ssn_trainer.data.listing import Listed, Listing, Part, folders, image_files, some, strays
 
 MASK_END = "_mask.png"
 
@@ -20,7 +20,9 @@ MASK_END = "_mask.png"
 def list_folder(data: Path) -> Listing:
     """Class folders: `good` and, beside it, one folder a defect type."""
     faults: list[str] = []
-    images = [s for f in folders(data) for s in _class_folder(data, f, None, None, faults)]
+    classes = folders(data)
+    images = [s for f in classes for s in _class_folder(data, f, None, None, faults)]
+    faults += strays(data, classes)
     return Listing(data, "folder", "good/", _by_name(images), tuple(faults))
 
 
@@ -39,6 +41,7 @@ def list_mvtec(data: Path) -> Listing:
         for folder in folders(truth)
         if not (data / "test" / folder.name).is_dir()
     ]
+    faults += strays(data, [f for name in (*parts, truth.name) for f in folders(data / name)])
     return Listing(data, "mvtec", "train/good/", _by_name(images), tuple(faults))
 
 

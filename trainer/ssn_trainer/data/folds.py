@@ -1,17 +1,13 @@
 """Folds for cross-validation: drawn by group, or as a file says."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import read_image
 from ssn_trainer.data.listing import some
-from ssn_trainer.data.reading import pixel_digest
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split, by_group, cut, holders_of, refuse_lump
 from ssn_trainer.errors import DataError
@@ -27,9 +23,7 @@ class Fold:
 
     split: Split
     leaks: tuple[Sample, ...]
-    """Test samples whose group, file or very pixels are in train or tune too."""
-    unused: tuple[Sample, ...]
-    """Samples that a given file puts in neither part."""
+    """Test samples whose group is in train or tune too; identical pictures are in one."""
 
 
 class _Sides(BaseModel):
@@ -54,22 +48,22 @@ def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
     holders = holders_of(by_group(samples))
     scarce = min(holders, key=lambda label: len(holders[label]))
     possible = len(holders[scarce])
-    if not 2 <= count <= possible or possible < _LEAST_GROUPS:
-        offer = f"up to {possible} folds are" if possible >= _LEAST_GROUPS else "no fold is"
+    # Of two folds each is what the other trains and tunes on: that takes two groups of each label.
+    least = 2 if count == 2 else 1
+    if count < 2 or possible < max(_LEAST_GROUPS, count * least):
+        many = f"2 to {possible} folds are" if possible > _LEAST_GROUPS else "3 folds are"
+        offer = many if possible >= _LEAST_GROUPS else "no fold is"
         msg = (
             f"{dataset.root}: cannot be cut into {count} folds: the {scarce} images show "
-            f"{possible} different parts, so {offer} possible; ask for 2 or more and no more than "
-            f"that, or add {scarce} images of other parts"
+            f"{possible} different parts, so {offer} possible; "
+            f"ask for as many as are, or add {scarce} images of other parts"
         )
         raise DataError(msg)
-    parts = cut(samples, {str(n): 1.0 for n in range(count)}, seed)
-    pixels = _pixel_digests(samples)
+    parts = cut(samples, {str(n): 1.0 for n in range(count)}, seed, least)
     return tuple(
         _make_fold(
-            samples,
             [s for other, held in parts.items() if other != n for s in held],
             test,
-            pixels,
             seed,
             f"fold {int(n) + 1} of {count}",
         )
@@ -80,7 +74,8 @@ def make_folds(dataset: DataSet, count: int, seed: int) -> tuple[Fold, ...]:
 def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
     """Read folds in the form of KolektorSDD's: {"folds": [{"train": [...], "test": [...]}]}.
 
-    An entry is a group, as it was before identical files joined it to others, or an image's name.
+    An entry that is an image's name is that image alone; any other is a group, as it was before
+    identical pictures joined it to others.
     The file is followed, leaks included; they are listed, not repaired. A fifth of a fold's train
     part tunes, cut by group, stratified, by `seed`.
 
@@ -107,13 +102,10 @@ def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
             f"{some(unknown)}; the groups were told by {dataset.grouped_by}"
         )
         raise DataError(msg)
-    pixels = _pixel_digests(samples)
     return tuple(
         _make_fold(
-            samples,
             _named(samples, side.train),
             _named(samples, side.test),
-            pixels,
             seed,
             f"{path}, fold {number}",
         )
@@ -122,37 +114,27 @@ def read_folds(path: Path, dataset: DataSet, seed: int = 0) -> tuple[Fold, ...]:
 
 
 def _named(samples: Sequence[Sample], entries: Sequence[str]) -> list[Sample]:
-    wanted = set(entries)
-    return [s for s in samples if s.own_group in wanted or s.name in wanted]
+    """Return the samples of the entries: images by name, all others are groups.
+
+    A group that near-duplicates found is named after its first image, and not meant by that name.
+    """
+    images = set(entries) & {s.name for s in samples}
+    groups = set(entries) - images
+    return [s for s in samples if s.name in images or s.own_group in groups]
 
 
 def _make_fold(
-    samples: Sequence[Sample],
     learned: Sequence[Sample],
     test: Sequence[Sample],
-    pixels: dict[str, str],
     seed: int,
     what: str,
 ) -> Fold:
-    """Cut tune from `learned` and find the leaks; `pixels` is a digest by name."""
+    """Cut tune from `learned` and find the leaks."""
     try:
         parts = cut(sorted(learned, key=lambda s: s.name), _TUNE_SHARES, seed)
     except DataError as error:
         msg = f"{what}: its train part cannot be cut into train and tune: {error}"
         raise DataError(msg) from error
     groups = {s.group for s in learned}
-    seen = {pixels[s.name] for s in learned}  # identical files have identical pixels
-    leaks = tuple(s for s in test if s.group in groups or pixels[s.name] in seen)
-    used = {s.name for s in (*learned, *test)}
-    unused = tuple(s for s in samples if s.name not in used)
-    return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks, unused)
-
-
-def _pixel_digests(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return the digest of each image's pixels, by name. Raises DataError."""
-    try:
-        with ThreadPoolExecutor() as pool:
-            digests = list(pool.map(lambda s: pixel_digest(read_image(s.path)), samples))
-    except ImageError as error:
-        raise DataError(str(error)) from error
-    return {s.name: digest for s, digest in zip(samples, digests, strict=True)}
+    leaks = tuple(s for s in test if s.group in groups)
+    return Fold(Split(parts["train"], parts["tune"], tuple(test)), leaks)

@@ -27,7 +27,7 @@ class Grouping:
     own: tuple[str, ...]
     """As told; see `assign_groups`."""
     joined: tuple[str, ...]
-    """The same, where groups that hold identical files are one."""
+    """The same, where groups that hold identical pictures are one."""
     words: str
     """How the groups were told."""
 
@@ -45,6 +45,7 @@ def assign_groups(
 ) -> Grouping:
     """Group images by `group_by`: near-duplicates, a CSV file or a regular expression.
 
+    Groups that share one of the `digests` of the images' pixels are joined.
     None takes the groups `own` that the layout told. The CSV file may list `unread` images too;
     those of them that are marked `test` may not be in a group with images to learn from. Raises
     DataError where list or expression do not fit the images.
@@ -63,7 +64,7 @@ def assign_groups(
         words = f"the expression {group_by} on the name"
     joined = _join(groups, digests)
     if len(set(joined)) < len(set(groups)):
-        words += f" ({len(set(groups)) - len(set(joined))} groups joined by identical files)"
+        words += f" ({len(set(groups)) - len(set(joined))} groups joined by identical pictures)"
     return Grouping(tuple(groups), tuple(joined), words)
 
 
@@ -75,7 +76,7 @@ def _near_duplicates(names: list[str], thumbnails: list[Thumbnail]) -> tuple[lis
 
 
 def _join(groups: list[str], digests: list[str]) -> list[str]:
-    """Join groups that hold the same file."""
+    """Join groups that hold the same picture."""
     order = sorted(set(groups))
     index = {group: i for i, group in enumerate(order)}
     first: dict[str, int] = {}

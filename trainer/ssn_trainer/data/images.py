@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import Pixels, read_image, to_network_input
-from ssn_trainer.data.reading import marked_pixels
+from ssn_agent.frames.pixels import read_image, to_network_input
+from ssn_trainer.data.reading import read_mask
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.errors import BlankMaskError, DataError
 
@@ -82,21 +82,20 @@ def _read_mask(sample: Sample) -> NDArray[np.bool_]:
         msg = f"{sample.path}: has no mask; add one, or leave the image out of pixel measures"
         raise DataError(msg)
     try:
-        mask: Pixels = read_image(sample.mask)
+        marked = read_mask(sample.mask)
         size = read_image(sample.path).shape[:2]
     except ImageError as error:
         raise DataError(str(error)) from error
-    if mask.shape[:2] != size:
+    if marked.shape != size:
         msg = (
-            f"{sample.mask}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has "
+            f"{sample.mask}: {marked.shape[1]} x {marked.shape[0]} pixels, but its image has "
             f"{size[1]} x {size[0]}; make the mask anew in the image's size"
         )
         raise DataError(msg)
-    marked = marked_pixels(mask) > 0
     if not marked.any():
         msg = f"{sample.mask}: marks no pixel of a bad image; complete or remove it"
         raise BlankMaskError(msg)
-    return np.asarray(marked)
+    return marked
 
 
 def _nearest(source: int, target: int) -> NDArray[np.intp]:

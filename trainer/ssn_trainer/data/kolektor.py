@@ -10,7 +10,16 @@ Bozic et al., "Mixed supervision for surface-defect detection" (2021).
 from collections import Counter
 from pathlib import Path
 
-from ssn_trainer.data.listing import UNTYPED, Listed, Listing, Part, folders, image_files, some
+from ssn_trainer.data.listing import (
+    UNTYPED,
+    Listed,
+    Listing,
+    Part,
+    folders,
+    image_files,
+    some,
+    strays,
+)
 
 _LABEL_END = "_label"
 _LABEL_SUFFIXES = (".bmp", ".png")
@@ -48,6 +57,7 @@ def list_ksdd(data: Path) -> Listing:
                     part=None,
                 )
             )
+    faults += strays(data, folders(data))
     images.sort(key=lambda s: s.name)
     return Listing(
         data, "ksdd", "kosNN/", tuple(images), tuple(faults), groups_by="the items' folders"
@@ -84,6 +94,7 @@ def list_ksdd2(data: Path) -> Listing:
             for p in photographs
             if (mask := masks.get(p.with_suffix("")))
         ]
+    faults += strays(data, [data / part for part in parts])
     images.sort(key=lambda s: s.name)
     return Listing(data, "ksdd2", "train/", tuple(images), tuple(faults), tuple(notes))
 

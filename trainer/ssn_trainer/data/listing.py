@@ -1,6 +1,6 @@
 """What a layout makes of a folder or a table: the images it lists, before any of them is opened."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,11 @@ UNTYPED = "defect"
 
 SIDE_FILES = frozenset({".csv", ".db", ".ini", ".json", ".md", ".txt", ".xml", ".yaml", ".yml"})
 """Endings of files that may lie beside images and are not looked at."""
+
+_NOTES = ("readme", "licence", "license")
+"""Beginnings of names, in any case of letters, of files that tell about the data set."""
+_OWN_SUFFIXES = frozenset({".html", ".safetensors", ".ssn"})
+"""Endings of what the trainer writes."""
 
 _SHOWN = 5
 
@@ -89,3 +94,27 @@ def image_files(folder: Path, faults: list[str]) -> list[Path]:
         taken = ", ".join(sorted(IMAGE_SUFFIXES))
         faults.append(f"{folder}: not images by their names: {some(others)}; taken are {taken}")
     return images
+
+
+def strays(data: Path, walked: Container[Path]) -> list[str]:
+    """Return at most one fault, for files under `data` that lie in none of the `walked` folders.
+
+    Hidden files, side files, notes on the data set and what the trainer writes are passed over.
+    """
+    found = [path.relative_to(data) for path in _outside(data, walked)]
+    if not found:
+        return []
+    fault = f"{data}: {len(found)} files where the layout has none: {some(found)}"
+    return [f"{fault}; move them to the images of their kind, or out of the data"]
+
+
+def _outside(folder: Path, walked: Container[Path]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path in walked:
+            continue
+        if path.is_dir() and not path.is_symlink():  # a link may lead back here
+            yield from _outside(path, walked)
+        elif not path.name.lower().startswith(_NOTES) and (
+            path.suffix.lower() not in SIDE_FILES | _OWN_SUFFIXES
+        ):
+            yield path

@@ -1,4 +1,4 @@
-"""Listed images read: bytes to digests, masks to labels, pixels where they are asked for."""
+"""Listed images read: bytes and pixels to digests, masks to labels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,8 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import Pixels, check_complete, decode_image, read_image
+from ssn_agent.frames.pixels import Pixels, decode_image, read_image
 from ssn_trainer.data.duplicates import Thumbnail, thumbnail
 from ssn_trainer.data.listing import Label, Listed
 
@@ -33,19 +37,18 @@ class Read:
     label: Label
     kind: str | None
     mask: Path | None
-    look: Look | None
-    """None where pixels were not asked for."""
+    look: Look
 
 
-def read_images(images: Sequence[Listed], *, pixels: bool) -> tuple[list[Read], list[str]]:
+def read_images(images: Sequence[Listed]) -> tuple[list[Read], list[str]]:
     """Read every image once; return those that are whole, in order, and what is wrong with others.
 
-    Where the mask tells the label, it is opened too. `pixels` decodes the images.
+    Where the mask tells the label, it is opened too.
     """
 
     def read(image: Listed) -> Read | str:
         try:
-            return _read(image, pixels=pixels)
+            return _read(image)
         except OSError as error:
             return f"{image.path}: cannot be read ({error.strerror}); check its permissions"
         except ImageError as error:
@@ -59,29 +62,32 @@ def read_images(images: Sequence[Listed], *, pixels: bool) -> tuple[list[Read], 
     )
 
 
-def marked_pixels(mask: Pixels) -> Pixels:
-    """Return the brightest channel of a mask, [H, W]: whatever is above zero is a defect."""
-    planes = mask.reshape(*mask.shape[:2], -1)  # [H, W] or [H, W, 3] -> [H, W, C]
-    brightest: Pixels = planes.max(axis=2)
-    return brightest
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Return where a mask is above zero in any channel, bool [H, W]. Raises ImageError.
+
+    `read_image` scales 16 bits to 8, which makes 1 to 255 zero; so it checks, and the values are
+    decoded once more in their own depth.
+    """
+    checked = read_image(path)
+    deep = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    values = checked if deep is None else deep
+    marked = values.reshape(*values.shape[:2], -1) > 0  # [H, W] or [H, W, 3] -> [H, W, C]
+    return np.asarray(marked.any(axis=2))
 
 
-def pixel_digest(image: Pixels) -> str:
+def _pixel_digest(image: Pixels) -> str:
     """Return the SHA-256 of an image's shape and pixels."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
-def _read(image: Listed, *, pixels: bool) -> Read:
+def _read(image: Listed) -> Read:
     data = image.path.read_bytes()
-    check_complete(data, str(image.path))
-    look = None
-    if pixels:
-        decoded = decode_image(data, str(image.path))
-        height, width = decoded.shape[:2]
-        look = Look(height, width, pixel_digest(decoded), thumbnail(decoded))
+    pixels = decode_image(data, str(image.path))
+    height, width = pixels.shape[:2]
+    look = Look(height, width, _pixel_digest(pixels), thumbnail(pixels))
     digest = hashlib.sha256(data).hexdigest()
     label, kind, mask = image.label, image.kind, image.mask
     if label is None:
-        marks = mask is not None and bool(marked_pixels(read_image(mask)).any())
+        marks = mask is not None and bool(read_mask(mask).any())
         label, kind, mask = ("bad", kind, mask) if marks else ("good", None, None)
     return Read(image, digest, label, kind, mask, look)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssn_trainer.data.formats import list_images
 from ssn_trainer.data.groups import NEAR_DUPLICATES, Grouping, assign_groups
-from ssn_trainer.data.listing import Format, Label, Layout, Listing, Part, some
+from ssn_trainer.data.listing import Format, Label, Layout, Listed, Listing, Part, some
 from ssn_trainer.data.reading import Read, read_images
 from ssn_trainer.errors import DataError
 
@@ -32,7 +32,7 @@ class Sample:
     digest: str
     """SHA-256 of the file's bytes, hexadecimal."""
     own_group: str = ""
-    """The group before identical files joined it to another: what a file of folds names."""
+    """The group before identical pictures joined it to another: what a file of folds names."""
 
 
 @dataclass(frozen=True)
@@ -61,46 +61,42 @@ def load(
 
     `group_by` names a CSV of `image,group`, a regular expression on the image's name (its first
     group, or else the whole match) or `near-duplicates`; None takes `groups.csv` in a folder, or
-    the layout's own groups, or near-duplicates where there are none. Files that are identical byte
-    for byte always share a group. Every image file is read once; pixels are decoded for
-    near-duplicates alone.
+    the layout's own groups, or near-duplicates where there are none. Pictures that are identical
+    pixel for pixel always share a group, whatever their files.
 
     Raises DataError, naming files and the remedy, for anything that does not hold together.
     """
-    listing = list_images(data, format)
-    _refuse(listing.faults)
-    how = grouping_of(listing, group_by)
-    learned = [s for s in listing.images if s.part != "test"]
-    read, faults = read_images(learned, pixels=how == NEAR_DUPLICATES)
-    _refuse_unfit(faults, len(learned))
-    _refuse_conflicts(read)
-    grouping = group_images(listing, read, how)
-    return DataSet(
-        listing.root,
-        listing.layout,
-        grouping.words,
-        make_samples(read, grouping),
-        listing.unlabelled,
-        listing.notes,
-    )
+    listing = _listing(data, format)
+    return _read(listing, [s for s in listing.images if s.part != "test"], group_by)
+
+
+def load_all(
+    data: Path,
+    group_by: str | None = None,
+    format: Format = "auto",  # noqa: A002 -- the option's name
+) -> DataSet:
+    """Read all images of `data` as `load` does, a marked test part among them.
+
+    For who judges each image unseen by other means than the layout's marks: cross-validation.
+    """
+    listing = _listing(data, format)
+    return _read(listing, listing.images, group_by)
 
 
 def load_test(
     data: Path,
     format: Format = "auto",  # noqa: A002 -- the option's name
-) -> tuple[Sample, ...]:
+) -> DataSet:
     """Read the images of `data` that a model is judged on: those marked as test, or else all.
 
-    Groups are the layout's own, or else each image is its own. Raises DataError, as `load` does.
+    Grouped as `group_test` does. Raises DataError, as `load` does.
     """
-    listing = list_images(data, format)
-    _refuse(listing.faults)
+    listing = _listing(data, format)
     judged = [s for s in listing.images if s.part == "test"] or list(listing.images)
-    read, faults = read_images(judged, pixels=False)
+    read, faults = read_images(judged)
     _refuse_unfit(faults, len(judged))
     _refuse_conflicts(read)
-    own = tuple(s.group or s.name for s in judged)
-    return make_samples(read, Grouping(own, own, ""))
+    return _data_set(listing, read, group_test(listing, read))
 
 
 def grouping_of(listing: Listing, group_by: str | None) -> str | None:
@@ -121,15 +117,29 @@ def group_images(listing: Listing, read: Sequence[Read], how: str | None) -> Gro
     if not any(r.label == "good" for r in read):
         msg = f"{listing.root}: no images of good parts ({listing.good_place}); put them there"
         raise DataError(msg)
+    return _group(listing, read, how)
+
+
+def group_test(listing: Listing, read: Sequence[Read]) -> Grouping:
+    """Group images to judge by `groups.csv` or the layout's own groups, as `group_images` does.
+
+    Where neither tells, each image is its own: looks alone are no ground to judge fewer parts.
+    Raises DataError where the list does not fit the images.
+    """
+    how = grouping_of(listing, None)
+    return _group(listing, read, None if how == NEAR_DUPLICATES else how)
+
+
+def _group(listing: Listing, read: Sequence[Read], how: str | None) -> Grouping:
     names = {r.listed.name for r in read}
     others = [s for s in listing.images if s.name not in names]
     return assign_groups(
         [r.listed.name for r in read],
-        [r.digest for r in read],
+        [r.look.digest for r in read],
         how,
         own=[r.listed.group or r.listed.name for r in read],
-        own_words=listing.groups_by or "",
-        thumbnails=[r.look.thumbnail for r in read if r.look],
+        own_words=listing.groups_by or "each image by itself",
+        thumbnails=[r.look.thumbnail for r in read],
         unread=frozenset(s.name for s in others),
         test=frozenset(s.name for s in others if s.part == "test"),
     )
@@ -161,10 +171,31 @@ def label_conflicts(read: Sequence[Read]) -> list[list[Read]]:
     return [same for same in by_digest.values() if len({r.label for r in same}) > 1]
 
 
-def _refuse(faults: Sequence[str]) -> None:
-    """Raise one DataError for all faults of a listing."""
-    if faults:
-        raise DataError(some(faults, "\n"))
+def _listing(data: Path, format: Format) -> Listing:  # noqa: A002 -- the option's name
+    """List the images of `data`. Raises one DataError for all faults of the listing."""
+    listing = list_images(data, format)
+    if listing.faults:
+        raise DataError(some(listing.faults, "\n"))
+    return listing
+
+
+def _read(listing: Listing, images: Sequence[Listed], group_by: str | None) -> DataSet:
+    """Read and group some images of a listing. Raises DataError."""
+    read, faults = read_images(images)
+    _refuse_unfit(faults, len(images))
+    _refuse_conflicts(read)
+    return _data_set(listing, read, group_images(listing, read, grouping_of(listing, group_by)))
+
+
+def _data_set(listing: Listing, read: Sequence[Read], grouping: Grouping) -> DataSet:
+    return DataSet(
+        listing.root,
+        listing.layout,
+        grouping.words,
+        make_samples(read, grouping),
+        listing.unlabelled,
+        listing.notes,
+    )
 
 
 def _refuse_unfit(faults: list[str], total: int) -> None:

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ssn_trainer.data.groups import NEAR_DUPLICATES
@@ -60,14 +60,14 @@ def _as_marked(samples: list[Sample]) -> Split:
 
 
 def cut(
-    samples: list[Sample], shares: dict[str, float], seed: int
+    samples: list[Sample], shares: dict[str, float], seed: int, least: int = 1
 ) -> dict[str, tuple[Sample, ...]]:
     """Cut samples, ordered by name, into parts of those shares, stratified and by group.
 
-    Raises DataError where a label has too few groups to be in every part.
+    Each part has `least` groups of each label or more. Raises DataError where a label has too few.
     """
     groups = by_group(samples)
-    _refuse_too_few(groups, len(shares))
+    _refuse_too_few(groups, len(shares) * least)
     order = sorted(groups)
     random.Random(seed).shuffle(order)  # noqa: S311 -- a reproducible draw, no secret
     totals = Counter(s.kind for s in samples)
@@ -75,8 +75,8 @@ def cut(
     # Groups that weigh most in some kind first: the light ones even out what these leave.
     order.sort(key=lambda g: -max(n / totals[kind] for kind, n in kinds[g].items()))
     placed = _place(kinds, order, shares, {})
-    if not _covers(groups, placed, len(shares)):
-        placed = _place(kinds, order, shares, _one_of_each(groups, order, shares))
+    if not _covers(groups, placed, shares, least):
+        placed = _place(kinds, order, shares, _some_of_each(groups, order, shares, least))
     return {p: tuple(s for s in samples if placed[s.group] == p) for p in shares}
 
 
@@ -128,22 +128,27 @@ def holders_of(groups: dict[str, list[Sample]]) -> dict[str, set[str]]:
     return holders
 
 
-def _covers(groups: dict[str, list[Sample]], placed: dict[str, str], parts: int) -> bool:
-    """Tell whether every label is in every part."""
-    return all(len({placed[g] for g in held}) == parts for held in holders_of(groups).values())
+def _covers(
+    groups: dict[str, list[Sample]], placed: dict[str, str], parts: Iterable[str], least: int
+) -> bool:
+    """Tell whether every part has `least` groups of every label."""
+    counts = [Counter(placed[g] for g in held) for held in holders_of(groups).values()]
+    return all(count[part] >= least for count in counts for part in parts)
 
 
-def _one_of_each(
-    groups: dict[str, list[Sample]], order: list[str], shares: dict[str, float]
+def _some_of_each(
+    groups: dict[str, list[Sample]], order: list[str], shares: dict[str, float], least: int
 ) -> dict[str, str]:
-    """Give every part one group of every label, the lightest that do.
+    """Give every part `least` groups of every label, the lightest that do.
 
-    Groups of both labels go first, one a part: then a label with as many groups as there are parts
-    always has one left for each part that still lacks it.
+    Groups of both labels go first, one a place: then a label with as many groups as there are
+    places always has one left for each place that still lacks it.
     """
     holders = holders_of(groups)
     fixed: dict[str, str] = {}
-    lacks = {label: list(reversed(shares)) for label in holders}  # the smallest part takes first
+    lacks = {
+        label: [*reversed(shares)] * least for label in holders
+    }  # the smallest part takes first
     lightest = order[::-1]
     by_labels = sorted(lightest, key=lambda g: -sum(g in h for h in holders.values()))
     for group in by_labels:

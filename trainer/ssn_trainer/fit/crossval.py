@@ -12,7 +12,7 @@ from ssn_agent.inference.engine import OrtCpuEngine
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.folds import Fold, make_folds, read_folds
 from ssn_trainer.data.listing import some
-from ssn_trainer.data.samples import Sample, load
+from ssn_trainer.data.samples import Sample, load_all
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.job import Order, learn
@@ -74,6 +74,7 @@ def crossval(
 ) -> CrossValidation:
     """Train and judge `order` fold by fold; without a file `count` folds (5) are drawn by group.
 
+    The layout's marks do not count: a marked test part is cut into folds with all else.
     No bundle is written; features are cached in `order.out` and serve all folds. Raises as
     `fit.job.fit` does, and DataError for folds that cannot be had.
     """
@@ -82,7 +83,7 @@ def crossval(
         raise UsageError(msg)
     start = time.monotonic()
     with console.status(f"reading {order.data}"):
-        dataset = load(order.data, order.group_by, order.format)
+        dataset = load_all(order.data, order.group_by, order.format)
         if folds_file is None:
             folds = make_folds(dataset, count or _FOLDS, order.seed)
         else:

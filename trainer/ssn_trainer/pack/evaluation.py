@@ -54,9 +54,13 @@ def evaluate(
     bundle = Bundle.open(path)
     scorer = Scorer(bundle)
     offered = load_test(data, format)
+    for note in offered.notes:
+        console.print(f"data: {note}", markup=False)
     used, groups = used_digests(bundle), listed_groups(bundle)
     unseen = [
-        replace(s, group=groups.get(s.digest, s.group)) for s in offered if s.digest not in used
+        replace(s, group=groups.get(s.digest, s.group))
+        for s in offered.samples
+        if s.digest not in used
     ]
     if not unseen:
         msg = f"{data}: {path.name} was trained or tuned on all of its images; give it others"
@@ -84,7 +88,7 @@ def evaluate(
         scorer.precision.score.threshold,
         judged,
         calibrate(judged.scores, scorer.precision.score),
-        len(offered) - len(unseen),
+        len(offered.samples) - len(unseen),
         time.monotonic() - start,
     )
 
