@@ -53,7 +53,7 @@ class Ledger:
     def end(self, how: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(how)
-        return self.process.wait(20)
+        return self.process.wait(60)  # an orderly end waits for deadline, disk and broker
 
     def part(self, outcome: Outcome, deadline_s: float = 60.0) -> int:
         """Let a part come, and be judged at once."""
