@@ -16,7 +16,7 @@ from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError
 from ssn_trainer.errors import TrainerError, UsageError
-from ssn_trainer.options import Data, DataFormat, FormatOption, GroupBy, takes_order
+from ssn_trainer.options import Data, DataFormat, GroupBy, takes_order
 
 if TYPE_CHECKING:
     from ssn_trainer.fit.job import Order
@@ -118,13 +118,13 @@ def evaluate(
     scores: Annotated[
         Path | None, typer.Option(help="CSV file for the published score of each image.")
     ] = None,
-    format_: DataFormat = FormatOption.AUTO,
+    format_: DataFormat = "auto",
     as_json: Json = False,
 ) -> None:
     """Judge a bundle on the images of DATA that it was neither trained nor tuned on."""
     from ssn_trainer.pack import evaluation  # as above
 
-    result = evaluation.evaluate(bundle, data, Console(stderr=True), format_.value)
+    result = evaluation.evaluate(bundle, data, Console(stderr=True), format_)
     if scores is not None:
         evaluation.write_scores(result, scores)
     _answer(
@@ -160,7 +160,7 @@ def inspect(
 @data_app.command("check")
 def check_data(
     data: Data,
-    format_: DataFormat = FormatOption.AUTO,
+    format_: DataFormat = "auto",
     group_by: GroupBy = None,
     as_json: Json = False,
 ) -> None:
@@ -169,7 +169,7 @@ def check_data(
     from ssn_trainer.data.show import show
 
     with Console(stderr=True).status(f"reading {data}"):
-        report = check(data, group_by, format_.value)
+        report = check(data, group_by, format_)
     if as_json:
         typer.echo(json.dumps(report.as_json(), allow_nan=False))
     else:

@@ -5,81 +5,21 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ssn_contract.manifest import Head, Regime
+from ssn_trainer.data.listing import Format
 from ssn_trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from ssn_trainer.fit.job import Order  # torch takes seconds to load: --help need not wait
 
-
-class RegimeOption(str, Enum):
-    """`--regime`."""
-
-    AUTO = "auto"
-    UNSUPERVISED = "unsupervised"
-    WEAK = "weak"
-    MIXED = "mixed"
-    FULL = "full"
-
-
-class VariantOption(str, Enum):
-    """`--variant`."""
-
-    ICPR = "icpr"
-    JIMS = "jims"
-
-
-class AdaptorOption(str, Enum):
-    """`--adaptor`."""
-
-    LINEAR = "linear"
-    NONLINEAR = "nonlinear"
-    NONE = "none"
-
-
-class NoiseOption(str, Enum):
-    """`--noise`."""
-
-    GAUSSIAN = "gaussian"
-    LEARNED = "learned"
-
-
-class PresetOption(str, Enum):
-    """`--preset`."""
-
-    DEFAULT = "default"
-    PUBLISHED = "published"
-
-
-class DeviceOption(str, Enum):
-    """`--device`."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class FormatOption(str, Enum):
-    """`--format`."""
-
-    AUTO = "auto"
-    FOLDER = "folder"
-    MVTEC = "mvtec"
-    KSDD = "ksdd"
-    KSDD2 = "ksdd2"
-    LEDGER = "ledger"
-    CSV = "csv"
-
-
 Data = Annotated[Path, typer.Argument(help="Folder of labelled images, or a CSV of them.")]
 DataFormat = Annotated[
-    FormatOption, typer.Option("--format", help="How DATA is laid out: see docs/data.md.")
+    Format, typer.Option("--format", help="How DATA is laid out: see docs/data.md.")
 ]
 GroupBy = Annotated[
     str | None,
@@ -93,7 +33,7 @@ GroupBy = Annotated[
 def order_of(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for what is made, and for cached features.")],
-    regime: RegimeOption = RegimeOption.AUTO,
+    regime: Literal["auto", "unsupervised", "weak", "mixed", "full"] = "auto",
     backbone: str = "resnet18",
     weights: Annotated[
         str, typer.Option(help="auto (timm's pretrained), none (random), or a safetensors file.")
@@ -102,20 +42,20 @@ def order_of(
     epochs: Annotated[int | None, typer.Option(min=1, help="[default: the preset's]")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="[default: the preset's]")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: DeviceOption = DeviceOption.AUTO,
-    format_: DataFormat = FormatOption.AUTO,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    format_: DataFormat = "auto",
     group_by: GroupBy = None,
     head: Annotated[Head | None, typer.Option(help="[default: the preset's]")] = None,
     variant: Annotated[
-        VariantOption | None,
+        Literal["icpr", "jims"] | None,
         typer.Option(help="What the published classification head sees. [default: jims]"),
     ] = None,
     adaptor: Annotated[
-        AdaptorOption | None,
+        Literal["linear", "nonlinear", "none"] | None,
         typer.Option(help="A linear layer, 3 x 3 with ReLU, or none. [default: the preset's]"),
     ] = None,
     noise: Annotated[
-        NoiseOption | None,
+        Literal["gaussian", "learned"] | None,
         typer.Option(help="Latent noise, drawn or made by a generator. [default: the preset's]"),
     ] = None,
     noise_scale: Annotated[
@@ -126,7 +66,7 @@ def order_of(
         int | None,
         typer.Option(min=0, help="See at most so many masks, drawn by seed. [default: all]"),
     ] = None,
-    preset: PresetOption = PresetOption.DEFAULT,
+    preset: Literal["default", "published"] = "default",
     name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
     *,
     fresh: Annotated[
@@ -143,15 +83,15 @@ def order_of(
     return Order(
         data=data,
         out=out,
-        name=check_name(name or _slug(data.resolve().name)),
-        regime=None if regime is RegimeOption.AUTO else Regime(regime.value),
+        name=_check_name(name or _slug(data.resolve().name)),
+        regime=None if regime == "auto" else Regime(regime),
         head=head,
-        variant=variant.value if variant else None,
-        adaptor=adaptor.value if adaptor else None,
-        noise=noise.value if noise else None,
+        variant=variant,
+        adaptor=adaptor,
+        noise=noise,
         noise_scale=noise_scale,
         masks=masks,
-        preset=preset.value,
+        preset=preset,
         backbone=backbone,
         weights=weights,
         height=height,
@@ -159,8 +99,8 @@ def order_of(
         epochs=epochs,
         batch=batch,
         seed=seed,
-        device=device.value,
-        format=format_.value,
+        device=device,
+        format=format_,
         group_by=group_by,
         fresh=fresh,
     )
@@ -182,7 +122,7 @@ def takes_order(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def check_name(name: str) -> str:
+def _check_name(name: str) -> str:
     """Return a name that a bundle may have. Raises UsageError."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
         msg = f"--name {name}: use up to 64 lower-case letters, digits, - and _, as screw-m4"

@@ -26,8 +26,8 @@ def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:
     """Return where the defects are, bool [height, width], by nearest neighbour.
 
     A region that falls between the pixels keeps one, so that the finest defects still count. A good
-    image has none: all False. Raises DataError where a bad image has no mask, where the
-    mask cannot be read or marks nothing, or where its size is not the image's.
+    image has none: all False. Raises DataError where a bad image has no mask, where the mask cannot
+    be read or marks nothing, or where its size is not the image's.
     """
     if sample.label == "good":
         return np.zeros((height, width), bool)

@@ -16,11 +16,11 @@ from ssn_trainer.data.samples import Sample, load_all
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.job import Order, learn
-from ssn_trainer.fit.progress import progress
 from ssn_trainer.measure.metrics import METRICS
 from ssn_trainer.measure.threshold import choose_threshold
 from ssn_trainer.pack.export import export_onnx
 from ssn_trainer.pack.judge import Figures, figures, judge
+from ssn_trainer.progress import progress
 
 Values = dict[str, float | None]
 _FOLDS = 5

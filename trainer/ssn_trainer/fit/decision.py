@@ -78,8 +78,7 @@ def weigh_novelty(
         layers = store.batch(chunk, [0] * len(chunk))
         with torch.inference_mode(), mixed_precision(store.device):
             features = network.features(*layers)
-            score, anomaly_map = head(features)
-            del score  # without its weight
+            _, anomaly_map = head(features)
         highest.append(head.highest(anomaly_map.float()).cpu())
         residuals.append(head.pooled.residual(pooled_statistics(features.float())).cpu())
     ratio = torch.cat(highest).std() / torch.cat(residuals).std().clamp(min=1e-6)

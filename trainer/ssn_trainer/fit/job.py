@@ -18,7 +18,6 @@ from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.decision import set_decision, standardise, weigh_novelty
 from ssn_trainer.fit.features import FLIPS, FeatureStore
 from ssn_trainer.fit.loop import Trained, train
-from ssn_trainer.fit.progress import progress
 from ssn_trainer.fit.recipe import Noise, Preset, Recipe, make_recipe
 from ssn_trainer.fit.regime import choose_regime, limit_masks, visible
 from ssn_trainer.measure.limits import Limits
@@ -35,6 +34,7 @@ from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
 from ssn_trainer.pack.report import Making
+from ssn_trainer.progress import progress
 
 CACHE = "features"
 """Folder in the output folder for cached features; may be deleted at any time."""

@@ -1,7 +1,7 @@
 """How well a head does on the tune part: what decides which epoch is kept."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ssn_trainer.data.samples import Sample
 from ssn_trainer.fit.features import FeatureStore, mixed_precision
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import Recipe
-from ssn_trainer.fit.truth import Truths
+from ssn_trainer.fit.truth import Truth, Truths
 from ssn_trainer.model.heads import AnyHead, LeanHead
 from ssn_trainer.model.network import Network
 
@@ -39,16 +39,12 @@ def tune_loss(
     if not supervised:
         return _noise_loss(network, head, store, samples, truths, recipe)
     scores, cells, bad, anomalous = [], [], [], []
-    for start in range(0, len(samples), recipe.batch):
-        batch = samples[start : start + recipe.batch]
-        flips = [0] * len(batch)
-        layers = store.batch(batch, flips)
+    for layers, truth in _batches(store, samples, truths, recipe.batch):
         with torch.inference_mode(), mixed_precision(store.device):
             score, anomaly_map = head(network.features(*layers))
             if isinstance(head, LeanHead):
                 # Its linear term is fixed: an epoch is judged by what training changes.
                 score = head.highest(anomaly_map)
-        truth = truths.batch(batch, flips)
         scores.append(score.float().cpu())
         bad.append(truth.bad)
         cells.append(anomaly_map.squeeze(1).float().cpu()[truth.known])  # [N, h, w] -> [known]
@@ -71,15 +67,22 @@ def _noise_loss(
     """Mean loss with Gaussian noise, the same for every epoch, learned noise or not."""
     generator = torch.Generator().manual_seed(0)
     total = 0.0
-    for start in range(0, len(samples), recipe.batch):
-        batch = samples[start : start + recipe.batch]
-        flips = [0] * len(batch)
-        layers, truth = store.batch(batch, flips), truths.batch(batch, flips)
+    for layers, truth in _batches(store, samples, truths, recipe.batch):
         with torch.inference_mode(), mixed_precision(store.device):
             features = network.features(*layers)
             loss = batch_loss(head, features, truth, recipe, generator, supervised=False)
-        total += float(loss) * len(batch)
+        total += float(loss) * len(truth.bad)
     return total / len(samples)
+
+
+def _batches(
+    store: FeatureStore, samples: Sequence[Sample], truths: Truths, size: int
+) -> Iterator[tuple[tuple[Tensor, Tensor], Truth]]:
+    """Backbone layers of the images as they are, and what is known of them, in order."""
+    for start in range(0, len(samples), size):
+        batch = samples[start : start + size]
+        flips = [0] * len(batch)
+        yield store.batch(batch, flips), truths.batch(batch, flips)
 
 
 def _calibrated_log_loss(values: Tensor, positive: Tensor) -> float:

@@ -15,6 +15,7 @@ from ssn_contract.manifest import Calibration, RateLimit, Threshold
 from ssn_trainer.errors import TrainingError
 from ssn_trainer.measure.bounds import images_needed, upper_bound
 from ssn_trainer.measure.limits import Limits, best_cut, of_parts, rate_limit
+from ssn_trainer.measure.metrics import refuse_nan
 from ssn_trainer.measure.tail import FEWEST_PARTS, fit_needs, fit_tail
 
 MAP_EXCEEDED_SHARE = 0.01
@@ -168,9 +169,7 @@ def _calibration(threshold: float, scores: NDArray[np.float64]) -> Calibration:
 
 def _scores(values: NDArray[Any]) -> NDArray[np.float64]:
     scores = np.asarray(values, np.float64).ravel()
-    if not np.isfinite(scores).all():
-        msg = "the model gave scores that are no numbers; train it anew, with a lower rate"
-        raise TrainingError(msg)
+    refuse_nan(scores)
     return scores
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
 
 from ssn_agent.atomic import atomic_text
 from ssn_agent.bundles.archive import Bundle
@@ -21,6 +20,7 @@ from ssn_trainer.errors import DataError
 from ssn_trainer.measure.bootstrap import Interval
 from ssn_trainer.pack.bundle import listed_groups, used_digests
 from ssn_trainer.pack.judge import Judged, figures, judge
+from ssn_trainer.progress import progress
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,9 @@ def evaluate(
     if blank:
         console.print(f"{len(blank)} masks mark nothing, as that of {blank[0]}: counted as no mask")
     size = scorer.input
-    with Progress(console=console) as progress:
-        task = progress.add_task("judging", total=len(unseen))
+    with progress(console, "judging", len(unseen)) as advance:
         judged = judge(
-            scorer.score_inputs,
-            judgeable,
-            size.height,
-            size.width,
-            lambda done: progress.advance(task, done),
-            pixels=True,
+            scorer.score_inputs, judgeable, size.height, size.width, advance, pixels=True
         )
     found = figures(judged)
     if found.remark:
