@@ -139,6 +139,19 @@ def test_a_cached_entry_that_is_damaged_or_of_another_shape_is_computed_again(
         assert torch.equal(before, after)
 
 
+def test_features_wait_in_their_files_and_one_that_has_gone_is_said(
+    plates: Path, tmp_path: Path
+) -> None:
+    extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
+    samples = load(plates, ".*").samples[:1]
+    store = FeatureStore(extractor, tmp_path, 64, 64, torch.device("cpu"))
+    store.fill(samples, flips=False, advance=lambda _: None)
+    (kept,) = tmp_path.rglob("*.safetensors")
+    kept.unlink()
+    with pytest.raises(TrainingError, match=f"{kept}: .* run the same command again"):
+        store.batch(samples, [0])
+
+
 def test_features_that_are_no_numbers_are_said_with_their_image(
     plates: Path, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 class FeatureStore:
     """Backbone layers of images, from the cache where they are there, else computed and kept.
 
+    They stay in their files until a batch needs them: a line's images are soon more than memory.
     The key is the extractor's weights, the input's size and how it is prepared; within it a file
     is named by its image's digest. Changed images or weights therefore never meet old features.
     """
@@ -72,7 +73,7 @@ class FeatureStore:
         self._shapes = [torch.Size((*shape[1:], shape[0])) for shape in shapes]
         self.grid = (shapes[0][1] * extractor.upscale, shapes[0][2] * extractor.upscale)
         """(h, w) of the merged features."""
-        self._layers: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+        self._filled: set[tuple[str, int]] = set()
 
     def fill(
         self, samples: Sequence[Sample], *, flips: bool, advance: Callable[[int], None]
@@ -95,9 +96,9 @@ class FeatureStore:
         """layer2 [N, C2, h, w] and layer3 [N, C3, h/2, w/2] of filled `samples`.
 
         On the device, in `compute_dtype`. `flips` says which mirror image of each: 0 is the image
-        itself.
+        itself. Raises TrainingError where a file has gone or is damaged since.
         """
-        pairs = [self._layers[s.digest, f] for s, f in zip(samples, flips, strict=True)]
+        pairs = [self._read(s, f) for s, f in zip(samples, flips, strict=True)]
         layer2, layer3 = (
             # [N, h, w, C] -> [N, C, h, w], channels last in memory
             torch.stack(layers).to(self.device, self._dtype).permute(0, 3, 1, 2)
@@ -109,7 +110,7 @@ class FeatureStore:
         return self._folder / f"{sample.digest}-{flip}.safetensors"
 
     def _recall(self, sample: Sample, flip: int) -> bool:
-        if (sample.digest, flip) in self._layers:
+        if (sample.digest, flip) in self._filled:
             return True
         try:
             stored = load_file(self._path(sample, flip))
@@ -118,8 +119,18 @@ class FeatureStore:
             return False  # not there, or damaged: it is computed (again)
         if not all(self._fits(*entry) for entry in zip(pair, self._shapes, strict=True)):
             return False
-        self._layers[sample.digest, flip] = pair
+        self._filled.add((sample.digest, flip))
         return True
+
+    def _read(self, sample: Sample, flip: int) -> tuple[Tensor, Tensor]:
+        """Layers from their file: what fits in memory the system keeps there by itself."""
+        path = self._path(sample, flip)
+        try:
+            stored = load_file(path)
+        except (OSError, SafetensorError) as error:
+            msg = f"{path}: features cannot be read any more ({error}); run the same command again"
+            raise TrainingError(msg) from error
+        return stored["layer2"], stored["layer3"]
 
     @staticmethod
     def _fits(layer: Tensor, shape: torch.Size) -> bool:
@@ -134,7 +145,7 @@ class FeatureStore:
         # [N, C, h, w] -> [N, h, w, C]
         layer2, layer3 = (x.permute(0, 2, 3, 1).cpu().half().contiguous() for x in layers)
         for index, sample in enumerate(samples):
-            pair = (layer2[index].clone(), layer3[index].clone())
+            pair = (layer2[index], layer3[index])
             if not all(layer.isfinite().all() for layer in pair):
                 msg = (
                     f"{sample.path}: the backbone's features of it are not numbers, or too large; "
@@ -150,4 +161,4 @@ class FeatureStore:
                 unfinished.unlink(missing_ok=True)
                 msg = f"{path}: features cannot be kept ({error}); make room, or give another --out"
                 raise TrainingError(msg) from error
-            self._layers[sample.digest, flip] = pair
+            self._filled.add((sample.digest, flip))
