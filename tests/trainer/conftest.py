@@ -1,5 +1,7 @@
 """Drawn parts to train on: speckled gray plates, the bad ones with a bright blob."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import torch
 from rich.console import Console
 
 from ssn_contract.manifest import Head, Regime
+from ssn_trainer import cli
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import split
 from ssn_trainer.fit.job import Fitted, Learned, Order, fit, learn
 
 SIZE = 64
+Run = Callable[..., tuple[int, str, str]]
 
 # On pictures this small several threads wait for each other longer than they compute.
 torch.set_num_threads(1)
@@ -79,6 +83,21 @@ def weak(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 def gap_cam(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     out = tmp_path_factory.mktemp("gap-cam")
     return quiet_fit(order(plates, out, Regime.WEAK, head=Head.GAP_CAM))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `ssn-trainer` with arguments: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ssn-trainer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        code = stop.value.code
+        captured = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

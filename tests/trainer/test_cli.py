@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,29 +11,12 @@ import numpy as np
 import pytest
 
 from ssn_agent.bundles.archive import Bundle, write_bundle
-from ssn_trainer import cli
 from ssn_trainer.fit.job import Fitted
 
-from .conftest import draw_parts
+from .conftest import Run, draw_parts
 
-Run = Callable[..., tuple[int, str, str]]
 METRICS = {"i_auroc", "ap_det", "f1_max", "p_auroc", "aupro", "ap_loc"}
 KEYS = METRICS | {"threshold", "seconds", "bundle", "intervals"}
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `ssn-trainer` with arguments: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ssn-trainer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        code = stop.value.code
-        captured = capsys.readouterr()
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return call
 
 
 def test_fit_prints_one_json_object_as_its_last_line(

@@ -142,6 +142,35 @@ def evaluate(
 
 
 @app.command()
+def table(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="Bundles (.ssn), and files with the --json answers of fit, eval and crossval.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for trade-off.svg and gallery.html.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled images, some bad ones of which the gallery shows.")
+    ] = None,
+    format_: DataFormat = "auto",
+    as_json: Json = False,
+) -> None:
+    """Set RUNS beside published figures: efficiency against robustness, weak against full."""
+    from ssn_trainer.fit.job import make_folder  # as above
+    from ssn_trainer.pack import table as tables
+
+    make_folder(out)
+    comparison = tables.compare(runs, out, data, format_, Console(stderr=True))
+    if as_json:
+        typer.echo(json.dumps(comparison.as_json(), allow_nan=False))
+    else:
+        tables.show(comparison, Console())
+
+
+@app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="A .ssn file.")],
     report: Annotated[

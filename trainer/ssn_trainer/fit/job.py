@@ -151,7 +151,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
     Raises as `fit` does.
     """
     device = choose_device(order.device)
-    _make_folder(order.out)
+    make_folder(order.out)
     with console.status("opening masks"):
         parts, blank = _open_masks(parts, order.regime)
     if blank:
@@ -299,7 +299,8 @@ def _deciding(
     }
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Make the folder that `--out` names. Raises UsageError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

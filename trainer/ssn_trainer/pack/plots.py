@@ -1,11 +1,12 @@
-"""Curves and histograms of a report, as SVG in data URIs.
+"""Curves and histograms of a report, as SVG in data URIs, and the trade-off plot as SVG.
 
-No text from outside is drawn. Middle gray and a clear ground: they are read on light and on dark.
+No text from outside is drawn, but for the names of runs in the trade-off plot. Middle gray and a
+clear ground: they are read on light and on dark.
 """
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ssn_agent.inference.calibration import PUBLISHED_THRESHOLD
+from ssn_trainer.measure.published import SCREW, Row
 
 _GRAY = "#808080"
 _GOOD = "#2b8cbe"
@@ -26,6 +28,7 @@ _STYLE: Any = {
     "axes.labelcolor": _GRAY,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlecolor": _GRAY,
     "font.size": 9,
     "legend.frameon": False,
     "legend.labelcolor": _GRAY,
@@ -83,6 +86,42 @@ def draw_histograms(bad: NDArray[np.bool_], scores: NDArray[Any]) -> str:
         return _uri(figure)
 
 
+def draw_trade_off(rows: Sequence[Row]) -> bytes | None:
+    """Draw I-AUROC over latency as an SVG file: our runs left, what is published of Screw right.
+
+    Each has its own axis of latency, for they are of different machines; the numbers are those of
+    the rows, from 1. None where no run of ours has both figures.
+    """
+    there = [
+        (number, row)
+        for number, row in enumerate(rows, 1)
+        if row.i_auroc is not None and row.latency_ms is not None
+    ]
+    ours = [(n, row) for n, row in there if not row.published]
+    published = [(n, row) for n, row in there if row.published and row.judged_on == SCREW]
+    if not ours:
+        return None
+    with _style():
+        figure = Figure((_WIDE, 3.6 + 0.2 * len(ours)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        left.set_title("our runs, each on its own data")
+        right.set_title(f"published, {SCREW}")
+        left.set_ylabel("I-AUROC")
+        for axes, colour, points in ((left, _GOOD, ours), (right, _BAD, published)):
+            for number, row in points:
+                # The number in front keeps a name from being taken for a hidden one or for maths.
+                name = f"{number}  {row.run}, {row.model}".replace("$", r"\$")
+                axes.plot([row.latency_ms], [row.i_auroc], "o", color=colour, label=name)
+                place = (row.latency_ms or 0.0, row.i_auroc or 0.0)
+                axes.annotate(str(number), place, (5, 4), textcoords="offset points", color=colour)
+            machines = " and ".join(sorted({row.timed_on or "" for _, row in points}))
+            axes.margins(0.15)
+            axes.set(xlabel=f"latency in ms: {machines}")
+            axes.set_xlim(left=0)
+        figure.legend(loc="outside lower left")
+        return _svg(figure)
+
+
 @contextmanager
 def _style() -> Iterator[None]:
     """Ours alone: what a user has set for matplotlib does not reach a report."""
@@ -106,7 +145,11 @@ def _mark_threshold(
     axes.legend(loc=place)
 
 
-def _uri(figure: Figure) -> str:
+def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def _uri(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(_svg(figure)).decode()

@@ -86,14 +86,8 @@ def render(facts: Facts) -> bytes:
     published = calibrate(judged.scores, facts.calibration)
     bad = judged.of("bad")
     both = bool(bad.any() and not bad.all())
-    environment = Environment(
-        loader=PackageLoader("ssn_trainer", "pack"),
-        autoescape=True,  # names of files and defect types come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         manifest=facts.manifest,
         on_test=facts.on_test,
         figures=_figures(facts.figures),
@@ -117,6 +111,18 @@ def render(facts: Facts) -> bytes:
         seconds=facts.making.seconds,
         versions=_versions(facts.manifest),
     )
+
+
+def render_page(template: str, **values: object) -> bytes:
+    """Return a page of this folder's templates, as UTF-8."""
+    environment = Environment(
+        loader=PackageLoader("ssn_trainer", "pack"),
+        autoescape=True,  # names of files and defect types come from outside
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(values)
     # A name that is no UTF-8 on the disk is shown with its bytes.
     return text.encode("utf-8", "backslashreplace")
 
