@@ -19,7 +19,7 @@ from ssn_agent.atomic import write_atomically
 WEIGHTS = "resnet18.tv_in1k.l3.safetensors"
 TILE = ("magnetic_tile", "--image-size", "256", "--count", "5")
 KSDD = ("ksdd", "--image-size", "1024x416", "--folds", "ksdd/folds.json")
-SCREW = ("mvtec_screw", "--image-size", "384", "--regime", "unsupervised")
+SCREW = ("mvtec_screw", "--image-size", "512", "--regime", "unsupervised")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _screw(*options: str) -> Work:
 
 
 WORKS = {
-    "tile-unsupervised": _tile("--regime", "unsupervised", "--epochs", "5"),
+    "tile-unsupervised": _tile("--regime", "unsupervised"),
     "tile-weak": _tile("--regime", "weak"),
     # One defect of the set has a blank mask, and counts as bad without a mask.
     "tile-full": _tile("--regime", "mixed"),

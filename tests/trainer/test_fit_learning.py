@@ -45,7 +45,7 @@ def test_weak_training_finds_blobs_on_parts_it_has_not_seen(weak: Fitted) -> Non
 
 
 def test_unsupervised_training_finds_blobs_it_was_never_shown(plates: Path, tmp_path: Path) -> None:
-    fitted = quiet_fit(order(plates, tmp_path, Regime.UNSUPERVISED, epochs=6, batch=16))
+    fitted = quiet_fit(order(plates, tmp_path, Regime.UNSUPERVISED, epochs=2))
     assert figure(fitted, "i_auroc") > 0.75
 
 
@@ -187,10 +187,10 @@ def test_the_bundle_lists_every_image_with_its_part(weak: Fitted) -> None:
         assert [i["digest"] for i in listed["parts"][part]] == [s.digest for s in samples]
 
 
-def test_without_labels_novelty_and_map_weigh_alike_over_good_tune_images(
+def test_without_labels_the_map_weighs_twice_the_novelty_over_good_tune_images(
     plates: Path, tmp_path: Path
 ) -> None:
-    trained = learn_from_folder(order(plates, tmp_path, Regime.UNSUPERVISED, epochs=2))
+    trained = learn_from_folder(order(plates, tmp_path, Regime.UNSUPERVISED, epochs=1))
     head = trained.network.head
     assert isinstance(head, LeanHead)
     assert isinstance(head.pooled, Novelty)
@@ -200,7 +200,7 @@ def test_without_labels_novelty_and_map_weigh_alike_over_good_tune_images(
         features = trained.network.features(*trained.network.extractor.layers(image))
         _, anomaly_map = head(features)
         terms = head.highest(anomaly_map).std(), head.pooled(pooled_statistics(features)).std()
-    assert terms[0].item() == pytest.approx(terms[1].item(), rel=0.1)
+    assert terms[0].item() == pytest.approx(2 * terms[1].item(), rel=0.1)
 
 
 def test_with_too_few_good_images_to_tune_on_novelty_stays_out_and_that_is_said(

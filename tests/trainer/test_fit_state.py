@@ -1,6 +1,7 @@
 """Rates, patience, the loss that picks the epoch, and whose turn it is to learn."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,16 +33,28 @@ def started(epochs: int) -> TrainingState:
     return TrainingState(network, recipe, 0)
 
 
-def test_rates_fall_after_eight_and_nine_tenths_of_the_epochs() -> None:
-    state, rates = started(10), []
-    for epoch in range(1, 11):
-        state.set_rates(epoch)
-        rates.append(state.optimizer.param_groups[0]["lr"] / state.recipe.lr_heads)
-    assert rates == pytest.approx([1.0] * 8 + [0.4, 0.16])
+def rates(state: TrainingState, shares: list[float]) -> list[float]:
+    """Rates over their first value, of the head; the learned noise has the same."""
     assert state.learned_optimizer is not None
-    assert state.learned_optimizer.param_groups[0]["lr"] == pytest.approx(
-        0.16 * state.recipe.lr_heads
-    )
+    found = []
+    for done in shares:
+        state.set_rates(done)
+        (learned,) = state.learned_optimizer.param_groups
+        found.append(state.optimizer.param_groups[0]["lr"] / state.recipe.lr_heads)
+        assert learned["lr"] == pytest.approx(found[-1] * state.recipe.lr_heads)
+    return found
+
+
+def test_published_rates_fall_after_eight_and_nine_tenths_of_the_training() -> None:
+    shares = [0.0, 0.5, 0.79, 0.8, 0.89, 0.9, 0.99]
+    assert rates(started(10), shares) == pytest.approx([1, 1, 1, 0.4, 0.4, 0.16, 0.16])
+
+
+def test_rates_of_one_cycle_rise_to_their_peak_and_fall_to_nothing() -> None:
+    state = started(10)
+    state.recipe = replace(state.recipe, schedule="one-cycle")
+    found = rates(state, [0.0, 0.15, 0.3, 0.65, 1.0])
+    assert found == pytest.approx([0.04, 0.52, 1.0, 0.5, 0.0])
 
 
 def test_training_ends_when_patience_does_and_keeps_the_best_epoch() -> None:

@@ -14,10 +14,11 @@ from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.images import load_coverage, load_input
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.errors import DataError
+from ssn_trainer.fit.loop import draw_cells
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import make_recipe
 from ssn_trainer.fit.truth import Truth, Truths
-from ssn_trainer.model.heads import SuperSimpleNetHead
+from ssn_trainer.model.heads import LeanHead, SuperSimpleNetHead
 
 Make = Callable[..., Sample]
 
@@ -165,6 +166,41 @@ def test_noise_never_lies_over_a_defect_of_a_mask(
     head = SuperSimpleNetHead(24, 16, 8, "jims")
     batch_loss(head, torch.randn(2, 24, 8, 8), truth, recipe, generator, supervised=True)
     assert torch.equal(drawn[0], ~truth.anomalous)
+
+
+def test_drawn_cells_keep_their_features_and_what_is_known_of_them(
+    generator: torch.Generator,
+) -> None:
+    truth = batch_of([(False, [], EVERY_ROW), (True, [2, 3], [0, 1])])
+    # Channel 0 says which cell it is, channel 1 whether it is known, channel 2 its coverage.
+    index = torch.arange(128.0).reshape(2, 8, 8)  # [2 * 8 * 8] -> [2, 8, 8]
+    features = torch.stack([index, truth.known.float(), truth.coverage], dim=1)
+    cells, drawn = draw_cells(features, truth, 500, generator)
+    assert cells.shape == (1, 3, 500, 1)
+    assert len(set(cells[0, 0].flatten().tolist())) > 100  # of 128, from both images
+    assert torch.equal(cells[0, 1].bool(), drawn.known[0])
+    assert torch.equal(cells[0, 2], drawn.coverage[0])
+    assert torch.equal(drawn.anomalous[0], drawn.coverage[0] > 0)
+    assert drawn.anomalous.any()
+
+
+def test_drawn_cells_are_learned_clean_and_all_under_noise(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Tensor] = []
+
+    def spy(masks: Tensor, channels: int, *_: object) -> Tensor:
+        drawn.append(masks.clone())
+        return torch.zeros(len(masks), channels, 500, 1)
+
+    monkeypatch.setattr("ssn_trainer.fit.loss.draw_noise", spy)
+    recipe = make_recipe("default", None, Regime.UNSUPERVISED, None, None)
+    head = LeanHead(24, 16, 0.02, labels=False)
+    truth = batch_of([(False, [], EVERY_ROW)] * 2)
+    cells = draw_cells(torch.randn(2, 24, 8, 8), truth, 500, generator)
+    batch_loss(head, *cells, recipe, generator, supervised=False)
+    assert drawn[0].shape == (1, 500, 1)
+    assert drawn[0].all()
 
 
 def test_what_lies_in_unknown_cells_changes_no_map_loss(generator: torch.Generator) -> None:

@@ -56,9 +56,13 @@ def set_decision(
 
 
 def weigh_novelty(
-    network: Network, store: FeatureStore, good: Sequence[Sample], say: Callable[[str], None]
+    network: Network,
+    store: FeatureStore,
+    good: Sequence[Sample],
+    recipe: Recipe,
+    say: Callable[[str], None],
 ) -> None:
-    """Let both terms of the lean head vary equally over good images that it has not learned from.
+    """Let novelty vary over good images that it has not learned from by its share of the map's.
 
     Nothing says which of the two defects will show in: neither may drown the other. With too few
     images the term stays without weight; `say` is told.
@@ -82,7 +86,7 @@ def weigh_novelty(
         highest.append(head.highest(anomaly_map.float()).cpu())
         residuals.append(head.pooled.residual(pooled_statistics(features.float())).cpu())
     ratio = torch.cat(highest).std() / torch.cat(residuals).std().clamp(min=1e-6)
-    head.pooled.weight.fill_(float(ratio))
+    head.pooled.weight.fill_(recipe.novelty_share * float(ratio))
 
 
 def _pooled(

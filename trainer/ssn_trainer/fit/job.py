@@ -183,7 +183,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
 
         trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
     good = [s for s in seen.tune if s.label == "good"]
-    weigh_novelty(network, store, good, console.print)
+    weigh_novelty(network, store, good, recipe, console.print)
     masks = sum(s.mask is not None for s in seen.train)
     return Learned(network, regime, recipe, parts, masks, trained, checkpoint)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.samples import Sample
@@ -16,12 +17,14 @@ from ssn_trainer.fit.features import FLIPS, FeatureStore, mixed_precision
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import Recipe
 from ssn_trainer.fit.state import TrainingState
-from ssn_trainer.fit.truth import Truths
+from ssn_trainer.fit.truth import Truth, Truths
 from ssn_trainer.fit.tune import tune_loss
 from ssn_trainer.model.network import Network
 
 _MIN_STEPS = 16
 """Fewest steps of an epoch; a small data set is walked through several times."""
+_CELL_STEPS = 256
+"""Steps of an epoch on cells, shared among its batches of images: however few or many these are."""
 _ADVERSARIAL_EVERY = 4
 """Learned noise is trained in every fourth step, as in SuperSimpleNet-Evolved."""
 
@@ -89,28 +92,46 @@ def _walk(
 ) -> float:
     """Train for one epoch; return the mean loss. Raises FloatingPointError before a bad step."""
     head, recipe = state.head.train(), state.recipe
-    state.set_rates(state.epoch + 1)
     losses: list[float] = []
-    for step, (batch, flips) in enumerate(_batches(samples, recipe, state.batch_draws), 1):
-        adversarial = state.learned is not None and step % _ADVERSARIAL_EVERY == 0
+    batches = list(_batches(samples, recipe, state.batch_draws))
+    draws = max(1, round(_CELL_STEPS / len(batches))) if recipe.cells else 1
+    for batch, flips in batches:
         layers = store.batch(batch, flips)
         with mixed_precision(store.device):
-            loss = batch_loss(
-                head,
-                network.features(*layers),
-                truths.batch(batch, flips),
-                recipe,
-                state.noise_draws,
-                supervised=supervised,
-                learned=state.learned,
-                adversarial=adversarial,
+            features = network.features(*layers)
+        truth = truths.batch(batch, flips)
+        for _ in range(draws):
+            state.set_rates((state.epoch + len(losses) / (len(batches) * draws)) / recipe.epochs)
+            step = len(losses) + 1
+            adversarial = state.learned is not None and step % _ADVERSARIAL_EVERY == 0
+            with mixed_precision(store.device):
+                loss = batch_loss(
+                    head,
+                    *draw_cells(features, truth, recipe.cells, state.noise_draws),
+                    recipe,
+                    state.noise_draws,
+                    supervised=supervised,
+                    learned=state.learned,
+                    adversarial=adversarial,
+                )
+            losses.append(float(loss.detach()))
+            _refuse_nan(
+                losses[-1], f"the loss of step {step} ({', '.join(s.name for s in batch[:3])}…)"
             )
-        losses.append(float(loss.detach()))
-        _refuse_nan(
-            losses[-1], f"the loss of step {step} ({', '.join(s.name for s in batch[:3])}…)"
-        )
-        _step(state, loss, adversarial=adversarial, clip=supervised)
+            _step(state, loss, adversarial=adversarial, clip=supervised)
     return sum(losses) / len(losses)
+
+
+def draw_cells(
+    features: Tensor, truth: Truth, count: int, generator: torch.Generator
+) -> tuple[Tensor, Truth]:
+    """Draw `count` cells of a batch, as one image of them; 0: the batch as it is."""
+    if not count:
+        return features, truth
+    drawn = torch.randint(truth.known.numel(), (count,), generator=generator)
+    # [N, C, h, w] -> [N * h * w, C] -> [count, C] -> [1, C, count, 1]
+    cells = features.permute(0, 2, 3, 1).flatten(0, 2)[drawn.to(features.device)]
+    return cells.T[None, :, :, None], truth.cells(drawn)
 
 
 def _step(state: TrainingState, loss: torch.Tensor, *, adversarial: bool, clip: bool) -> None:

@@ -45,8 +45,11 @@ def batch_loss(
     penalty = features.new_zeros(())
     if recipe.noise is not None:
         count, channels, height, width = features.shape
-        masks = noise_masks(count, height, width, recipe.perlin_threshold, generator)  # [N, h, w]
-        masks &= ~truth.anomalous
+        if recipe.cells:  # neither shape nor neighbours are seen: all of them, clean and noisy
+            masks = torch.ones(count, height, width, dtype=torch.bool)
+        else:
+            masks = noise_masks(count, height, width, recipe.perlin_threshold, generator)
+        masks &= ~truth.anomalous  # [N, h, w]
         if learned is None:
             noise = draw_noise(masks, channels, recipe.noise_scale, generator).to(features)
         else:

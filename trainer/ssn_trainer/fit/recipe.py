@@ -10,6 +10,7 @@ from ssn_trainer.model.heads import Adaptor
 Preset = Literal["default", "published"]
 Noise = Literal["gaussian", "learned"]
 MapLoss = Literal["published", "coverage"]
+Schedule = Literal["published", "one-cycle"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Recipe:
     """Share of the map's cells whose mean is the lean head's score."""
     novelty_directions: int
     """Unsupervised, of the lean head: principal directions of good parts' pooled features."""
+    novelty_share: float
+    """How much that term varies over good images, against the highest map values."""
     decision_shrinkage: float
     """Of the lean head's discriminant over pooled features."""
     decision_spread: float
@@ -51,6 +54,12 @@ class Recipe:
     lr_heads: float
     weight_decay: float
     """On the heads; the adaptor has none."""
+    schedule: Schedule
+    """Rates fall by steps after 80 and 90 % of the epochs; or rise over the first 30 % of the
+    steps and fall to nothing over the rest (Smith and Topin, 2019)."""
+    cells: int
+    """Cells of a training step, drawn from the images of a batch; 0: all of them. For heads that
+    look at each cell by itself and learn from nothing but noise."""
     averaging: float
     """Share of the running average of the weights that each step keeps; 0: the last weights."""
     flips: bool
@@ -78,13 +87,16 @@ _PUBLISHED = Recipe(
     perlin_threshold=0.2,
     map_loss="published",
     mask_share=0.25,
-    highest_share=0.008,  # 8 of 32 x 32 cells
+    highest_share=0.004,  # 4 of 32 x 32 cells
     novelty_directions=64,
+    novelty_share=0.5,
     decision_shrinkage=0.5,
     decision_spread=3.5,
     lr_adaptor=1e-4,
     lr_heads=2e-4,
     weight_decay=1e-5,
+    schedule="published",
+    cells=0,
     averaging=0.0,
     flips=False,
     balanced=False,
@@ -140,6 +152,12 @@ def make_recipe(
         if preset == "default":
             # Labels and masks teach more than noise does.
             recipe = replace(recipe, noise=None, epochs=6, map_weight=0.3)
+    elif preset == "default" and recipe.head is Head.LEAN and adaptor != "nonlinear":
+        # Neighbouring cells teach the same: few from each image, and many steps. Training ends
+        # before all good cells fall onto one point, which more steps lead to.
+        recipe = replace(
+            recipe, cells=2048, epochs=3, schedule="one-cycle", lr_adaptor=2e-3, lr_heads=2e-3
+        )
     if preset == "default" and regime in {Regime.MIXED, Regime.FULL}:
         recipe = replace(
             recipe,

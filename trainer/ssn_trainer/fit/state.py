@@ -17,6 +17,9 @@ from ssn_trainer.model.noise import NoiseGenerator
 _MILESTONES = (0.8, 0.9)
 """Shares of the epochs after which the rates fall, as published."""
 _DECAY = 0.4
+_RISE = 0.3
+"""Share of a one-cycle training in which its rates rise, from this share of their peak on:"""
+_START = 0.04
 
 
 class TrainingState:
@@ -56,12 +59,12 @@ class TrainingState:
         stale = patience > 0 and self.epoch - self.best_epoch >= patience
         return self.epoch >= self.recipe.epochs or stale
 
-    def set_rates(self, epoch: int) -> None:
-        """Set the learning rates of an epoch, the first being 1."""
-        passed = sum(epoch > round(self.recipe.epochs * share) for share in _MILESTONES)
+    def set_rates(self, done: float) -> None:
+        """Set the learning rates of a step, `done` being the share of the training before it."""
+        factor = _one_cycle(done) if self.recipe.schedule == "one-cycle" else _by_steps(done)
         for optimizer in self._optimizers().values():
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * _DECAY**passed
+                group["lr"] = group["initial_lr"] * factor
 
     def finish_epoch(self, tune: float) -> None:
         """Count an epoch; keep its averaged weights where its tune loss is the best so far."""
@@ -123,6 +126,17 @@ def _optimizer(head: AnyHead, recipe: Recipe) -> torch.optim.Optimizer:
     if adaptor:
         groups.append({"params": adaptor, "initial_lr": recipe.lr_adaptor, "weight_decay": 0.0})
     return torch.optim.AdamW(groups)
+
+
+def _by_steps(done: float) -> float:
+    return _DECAY ** sum(done >= milestone for milestone in _MILESTONES)
+
+
+def _one_cycle(done: float) -> float:
+    """Half a cosine up, half a cosine down to nothing."""
+    if done < _RISE:
+        return _START + (1 - _START) * (1 - math.cos(math.pi * done / _RISE)) / 2
+    return (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2
 
 
 def _under(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

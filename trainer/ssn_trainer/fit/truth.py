@@ -37,6 +37,15 @@ class Truth:
             torch.cat([self.coverage, self.coverage.masked_fill(masks, 1.0)]),
         )
 
+    def cells(self, drawn: Tensor) -> "Truth":
+        """Truth of some cells, long [M] into all of them [N * h * w], as of one image [1, M, 1]."""
+
+        def of(values: Tensor) -> Tensor:
+            return values.flatten()[drawn][None, :, None]  # [M] -> [1, M, 1]
+
+        bad = self.bad.any(dim=0, keepdim=True)
+        return Truth(bad, of(self.anomalous), of(self.known), of(self.coverage))
+
     def to(self, device: torch.device) -> "Truth":
         """Return the same on a device."""
         return Truth(
