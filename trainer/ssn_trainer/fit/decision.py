@@ -17,8 +17,11 @@ from ssn_trainer.model.heads import LeanHead, Novelty, pooled_statistics
 from ssn_trainer.model.network import Network
 
 _BATCH = 32
-_FEWEST_TO_WEIGH = 8
-"""With fewer images the spread of a term over them is anyone's guess."""
+_FEWEST_GOOD, _FEWEST_BAD = 8, 4
+"""With fewer tune images, what a term is over them is anyone's guess."""
+_LEAST_SEPARATION = 0.25
+"""Of a map by its tune images, in deviations: one that tells nothing apart must not be divided by.
+"""
 
 
 def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -> None:
@@ -55,38 +58,84 @@ def set_decision(
         _set_discriminant(network.head.pooled, values, labels, recipe)
 
 
-def weigh_novelty(
+def weigh_pooled(
     network: Network,
     store: FeatureStore,
-    good: Sequence[Sample],
+    tune: Sequence[Sample],
     recipe: Recipe,
     say: Callable[[str], None],
 ) -> None:
-    """Let novelty vary over good images that it has not learned from by its share of the map's.
+    """Weigh the lean head's pooled term against its map, by images that neither has learned from.
 
-    Nothing says which of the two defects will show in: neither may drown the other. With too few
-    images the term stays without weight; `say` is told.
+    With labels each term counts by how far it sets bad images from good ones: the discriminant of
+    two independent terms. Without labels nothing says which of the two a defect will show in, and
+    novelty varies over good images by a fixed share of the map's. With too few images the map
+    stands alone; `say` is told.
     """
     head = network.head
-    if not isinstance(head, LeanHead) or not isinstance(head.pooled, Novelty):
+    if not isinstance(head, LeanHead):
         return
-    if len(good) < _FEWEST_TO_WEIGH:
+    labelled = not isinstance(head.pooled, Novelty)
+    seen = [s for s in tune if labelled or s.label == "good"]
+    bad = np.array([s.label == "bad" for s in seen])
+    fewest = _FEWEST_BAD if labelled else 0
+    if (~bad).sum() < _FEWEST_GOOD or bad.sum() < fewest:
+        also = f" and {bad.sum()} bad" if labelled else ""
+        wanted = f" and {_FEWEST_BAD}" if labelled else ""
         say(
-            f"only {len(good)} good images to tune on: the score is the map's alone, without the "
-            f"novelty of the whole image; add good images, until {_FEWEST_TO_WEIGH} are there"
+            f"only {(~bad).sum()} good{also} images to tune on: the score is the map's alone, "
+            f"without the pooled features' term; add images, until {_FEWEST_GOOD}{wanted} are there"
         )
+        _scale(head.pooled, 0.0)
         return
-    highest, residuals = [], []
-    for start in range(0, len(good), _BATCH):
-        chunk = good[start : start + _BATCH]
+    highest, pooled = _terms(network, head, store, seen)
+    share = recipe.novelty_share
+    if labelled:
+        by_map, by_pooled = _separation(highest, bad), _separation(pooled, bad)
+        share = max(by_pooled, 0.0) / max(by_map, _LEAST_SEPARATION)
+    _scale(head.pooled, share * _deviation(highest, bad) / max(_deviation(pooled, bad), 1e-6))
+
+
+def _terms(
+    network: Network, head: LeanHead, store: FeatureStore, samples: Sequence[Sample]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both terms of samples, [N] each: the highest map values, and what is pooled, unweighted."""
+    highest, pooled = [], []
+    for start in range(0, len(samples), _BATCH):
+        chunk = samples[start : start + _BATCH]
         layers = store.batch(chunk, [0] * len(chunk))
         with torch.inference_mode(), mixed_precision(store.device):
             features = network.features(*layers)
             _, anomaly_map = head(features)
+        with torch.inference_mode():
+            statistics = pooled_statistics(features.float())
+            term = head.pooled
+            found = term.residual(statistics) if isinstance(term, Novelty) else term(statistics)
         highest.append(head.highest(anomaly_map.float()).cpu())
-        residuals.append(head.pooled.residual(pooled_statistics(features.float())).cpu())
-    ratio = torch.cat(highest).std() / torch.cat(residuals).std().clamp(min=1e-6)
-    head.pooled.weight.fill_(recipe.novelty_share * float(ratio))
+        pooled.append(found.squeeze(1).cpu())  # [N, 1] -> [N]
+    return torch.cat(highest).double().numpy(), torch.cat(pooled).double().numpy()
+
+
+def _deviation(values: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
+    """Standard deviation within the classes."""
+    centred = [values[of] - values[of].mean() for of in (bad, ~bad) if of.any()]
+    return float(np.concatenate(centred).std())
+
+
+def _separation(values: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
+    """How many deviations bad images lie above good ones in the mean."""
+    apart = float(values[bad].mean() - values[~bad].mean())
+    return apart / max(_deviation(values, bad), 1e-6)
+
+
+def _scale(term: nn.Linear | Novelty, weight: float) -> None:
+    """Multiply a term, which has weight one, by a weight."""
+    if isinstance(term, Novelty):
+        term.weight.fill_(weight)
+        return
+    with torch.no_grad():
+        term.weight.mul_(weight)
+        term.bias.mul_(weight)
 
 
 def _pooled(
@@ -122,10 +171,8 @@ def _set_discriminant(
         solver="lsqr", shrinkage=recipe.decision_shrinkage, priors=[0.5, 0.5]
     )
     discriminant.fit(scaler.transform(values), labels)
-    spread = discriminant.decision_function(scaler.transform(values)).std()
-    scale = recipe.decision_spread / spread
-    weight = scale * discriminant.coef_[0] / scaler.scale_
-    bias = scale * discriminant.intercept_[0] - float(weight @ scaler.mean_)
+    weight = discriminant.coef_[0] / scaler.scale_
+    bias = discriminant.intercept_[0] - float(weight @ scaler.mean_)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight)[None])
         linear.bias.fill_(bias)

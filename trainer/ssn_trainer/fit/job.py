@@ -15,7 +15,7 @@ from ssn_trainer.data.samples import Sample, load
 from ssn_trainer.data.split import Split, split
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.checkpoint import Checkpoint
-from ssn_trainer.fit.decision import set_decision, standardise, weigh_novelty
+from ssn_trainer.fit.decision import set_decision, standardise, weigh_pooled
 from ssn_trainer.fit.features import FLIPS, FeatureStore
 from ssn_trainer.fit.loop import Trained, train
 from ssn_trainer.fit.recipe import Noise, Preset, Recipe, make_recipe
@@ -182,8 +182,7 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
             console.print(f"epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
 
         trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
-    good = [s for s in seen.tune if s.label == "good"]
-    weigh_novelty(network, store, good, recipe, console.print)
+    weigh_pooled(network, store, seen.tune, recipe, console.print)
     masks = sum(s.mask is not None for s in seen.train)
     return Learned(network, regime, recipe, parts, masks, trained, checkpoint)
 
@@ -260,7 +259,7 @@ def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
             order.variant or "jims",
             recipe.adaptor,
         )
-    network = Network(extractor, head, order.height, order.width)
+    network = Network(extractor, head, order.height, order.width, recipe.smoothing)
     # Channels last is the faster order on CPUs and GPUs alike; results are the same.
     return network.to(memory_format=torch.channels_last)
 

@@ -60,21 +60,23 @@ def batch_loss(
         truth = truth.with_noise(masks)
     truth = truth.to(features.device)
     anomaly_map = head.segmentation(adapted)
-    # Unsupervised, the score must not shape the map (ICPR 2024, section 3.5).
-    seen = anomaly_map if supervised else anomaly_map.detach()
-    if isinstance(head, LeanHead):
-        # Without its linear term, which is right about most training images from the start.
-        score = head.highest(seen).float()
-    else:
-        score = head.classify(features, adapted, seen).float()
     cells = anomaly_map.float().squeeze(1)  # [N, 1, h, w] -> [N, h, w]; 2 N with noise
     if recipe.map_loss == "coverage":
         map_loss = coverage_loss(cells, truth.coverage, truth.known | (truth.coverage > 0))
     else:
         target, known = truth.anomalous, truth.known
         map_loss = truncated_l1(cells, target, known) + focal(cells, target, known)
-    score_loss = focal(score, truth.bad, gamma=recipe.score_gamma)
-    return recipe.map_weight * map_loss + score_loss + penalty
+    loss = recipe.map_weight * map_loss + penalty
+    if isinstance(head, LeanHead):
+        if not supervised:
+            return loss  # highest values have nothing of their own to learn
+        # Without the pooled term, which is right about most training images from the start.
+        score = head.highest(anomaly_map)
+    else:
+        # Unsupervised, the score must not shape the map (ICPR 2024, section 3.5).
+        seen = anomaly_map if supervised else anomaly_map.detach()
+        score = head.classify(features, adapted, seen)
+    return loss + focal(score.float(), truth.bad, gamma=recipe.score_gamma)
 
 
 def _learned_noise(

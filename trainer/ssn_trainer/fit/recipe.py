@@ -6,6 +6,7 @@ from typing import Literal
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.errors import UsageError
 from ssn_trainer.model.heads import Adaptor
+from ssn_trainer.model.network import SMOOTHING
 
 Preset = Literal["default", "published"]
 Noise = Literal["gaussian", "learned"]
@@ -35,6 +36,8 @@ class Recipe:
     noise_scale: float
     """Standard deviation of Gaussian noise, largest value (beta) of learned noise."""
     perlin_threshold: float
+    smoothing: float
+    """Standard deviation in pixels of the map's Gaussian for an input of 256 x 256."""
     map_loss: MapLoss
     """Truncated L1 and focal, cell by cell anomalous or not; or cross-entropy against coverage."""
     mask_share: float
@@ -47,9 +50,6 @@ class Recipe:
     """How much that term varies over good images, against the highest map values."""
     decision_shrinkage: float
     """Of the lean head's discriminant over pooled features."""
-    decision_spread: float
-    """Standard deviation of that linear term over the training images: at 3.5 it counts about as
-    much as the map's highest values, which training drives some units apart."""
     lr_adaptor: float
     lr_heads: float
     weight_decay: float
@@ -85,13 +85,13 @@ _PUBLISHED = Recipe(
     noise="gaussian",
     noise_scale=0.015,
     perlin_threshold=0.2,
+    smoothing=SMOOTHING,
     map_loss="published",
     mask_share=0.25,
     highest_share=0.004,  # 4 of 32 x 32 cells
     novelty_directions=64,
     novelty_share=0.5,
     decision_shrinkage=0.5,
-    decision_spread=3.5,
     lr_adaptor=1e-4,
     lr_heads=2e-4,
     weight_decay=1e-5,
@@ -151,7 +151,18 @@ def make_recipe(
         recipe = replace(recipe, perlin_threshold=0.6, flips=True)
         if preset == "default":
             # Labels and masks teach more than noise does.
-            recipe = replace(recipe, noise=None, epochs=6, map_weight=0.3)
+            recipe = replace(
+                recipe,
+                noise=None,
+                adaptor="none",  # no noise comes between it and the next layer: they would be one
+                epochs=8,
+                batch=16,
+                balanced=True,
+                schedule="one-cycle",
+                lr_heads=2e-3,
+                map_weight=3.0,
+                patience=5,
+            )
     elif preset == "default" and recipe.head is Head.LEAN and adaptor != "nonlinear":
         # Neighbouring cells teach the same: few from each image, and many steps. Training ends
         # before all good cells fall onto one point, which more steps lead to.
@@ -159,14 +170,8 @@ def make_recipe(
             recipe, cells=2048, epochs=3, schedule="one-cycle", lr_adaptor=2e-3, lr_heads=2e-3
         )
     if preset == "default" and regime in {Regime.MIXED, Regime.FULL}:
-        recipe = replace(
-            recipe,
-            adaptor="none",  # no noise comes between it and the next layer: they would be one
-            map_loss="coverage",
-            map_weight=20.0,
-            balanced=True,
-            lr_heads=1e-3,
-        )
+        # A share of a cell places an edge by itself; wider smoothing would only blur it again.
+        recipe = replace(recipe, map_loss="coverage", map_weight=20.0, smoothing=1.2)
     if noise is not None or noise_scale is not None:
         default = _LEARNED_SCALE[preset] if noise == "learned" else recipe.noise_scale
         recipe = replace(recipe, noise=noise or "gaussian", noise_scale=noise_scale or default)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ssn_trainer.model.extractor import Extractor
 from ssn_trainer.model.heads import AnyHead
 
-SIGMA_AT_256 = 4.0
+SMOOTHING = 4.0
 """Standard deviation in pixels of the map's Gaussian for an input of 256 x 256, as published."""
 
 
@@ -20,7 +20,14 @@ class Network(nn.Module):
     feature_std: Tensor
     kernel: Tensor
 
-    def __init__(self, extractor: Extractor, head: AnyHead, height: int, width: int) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        head: AnyHead,
+        height: int,
+        width: int,
+        smoothing: float = SMOOTHING,
+    ) -> None:
         """Take parts that fit together, for an input of height x width pixels."""
         super().__init__()
         self.extractor = extractor
@@ -28,7 +35,7 @@ class Network(nn.Module):
         self.height, self.width = height, width
         self.register_buffer("feature_mean", torch.zeros(1, extractor.channels, 1, 1))
         self.register_buffer("feature_std", torch.ones(1, extractor.channels, 1, 1))
-        self.register_buffer("kernel", _gaussian(SIGMA_AT_256 * math.sqrt(height * width) / 256))
+        self.register_buffer("kernel", _gaussian(smoothing * math.sqrt(height * width) / 256))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Standardise features by these per-channel values [C] from now on."""
