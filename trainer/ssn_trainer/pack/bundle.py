@@ -16,7 +16,7 @@ from ssn_agent import __version__
 from ssn_agent.bundles.archive import Bundle, write_bundle
 from ssn_agent.errors import AgentError
 from ssn_agent.frames.pixels import read_image, to_network_input
-from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.engines.ort import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime, Threshold
 from ssn_trainer.data.images import load_input
