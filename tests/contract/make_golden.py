@@ -84,6 +84,7 @@ MODEL: dict[str, Any] = {
 CAMERA: dict[str, Any] = {
     "camera": "top",
     "state": "running",
+    "engine": "onnxruntime-cpu/fp32",
     "epoch": EPOCH,
     "triggers": 44,
     "passed": 40,
