@@ -127,7 +127,9 @@ def test_the_reference_stays_where_it_is_the_fastest(
 ) -> None:
     trials(monkeypatch, onnxruntime_cpu_fp32=2.0, openvino_fp32=9.0)
     model = box.model()
+    before = model.scorer
     search(model)
+    assert model.scorer is before
     assert (model.scorer.engine.name, model.problem) == (REFERENCE, "")
 
 
