@@ -277,6 +277,17 @@ def test_an_orderly_end_leaves_no_note_of_an_engine_that_was_being_loaded(box: B
     assert not note.exists()
 
 
+@needs_openvino
+def test_an_orderly_end_waits_for_an_engine_that_is_being_loaded(box: Box) -> None:
+    model = box.model(OTHER)
+    model.search()
+    loading = model._loading
+    assert loading is not None
+    model.close()
+    assert loading.done()
+    assert not box.files.engine_starting(model.scorer.bundle.digest).exists()
+
+
 def test_damaged_records_are_a_reason_to_try_anew(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

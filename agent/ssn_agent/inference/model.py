@@ -14,7 +14,7 @@ An engine that is pinned by the settings is loaded without a trial, as in 2.
 
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from ssn_agent.inference.trial import Trial, TrialProcess
 from ssn_agent.log import logger
 from ssn_agent.settings import Settings
 
+CLOSE_S = 3.0
+"""Less than the supervisor waits for the inference process to end."""
 _ENDED = object()
 _TRIALS = threading.Lock()
 """Held while a bundle's engines are tried: the trials of two would take each other's time."""
@@ -48,8 +50,7 @@ class Model:
         self._trials: list[Trial] | None = None
         self.is_changed = False
         """Set where `scorer` or `problem` have changed; whoever reads them clears it."""
-        self.is_loading = False
-        """A better engine is known and on its way."""
+        self._loading: Future[Scorer] | None = None
         self._refuse_what_killed_us()
         self.scorer = self._load(REFERENCE)
         self._search = self._find_fastest()
@@ -62,6 +63,11 @@ class Model:
             f"engine {name} is refused, {judge} judges: {problem}"
             for name, problem in self._refused.items()
         )
+
+    @property
+    def is_loading(self) -> bool:
+        """Say whether an engine that is known to be better is on its way."""
+        return self._loading is not None
 
     def search(self) -> bool:
         """Take the next step of the search, without waiting; say whether there are more."""
@@ -81,7 +87,12 @@ class Model:
         return self.scorer.score(image)
 
     def close(self) -> None:
-        """End in order: an engine that is being loaded has killed nobody."""
+        """End in order: an engine that is being loaded has killed nobody.
+
+        Waits for it: some runtimes abort where a process ends while they start.
+        """
+        if self._loading is not None:
+            wait([self._loading], CLOSE_S)
         self._starting.unlink(missing_ok=True)
 
     def _find_fastest(self) -> Generator[object, None, None]:
@@ -134,11 +145,10 @@ class Model:
 
     def _take(self, name: EngineName) -> Generator[None, None, bool]:
         """Load an engine beside serving and have it take over; say whether it did."""
-        self.is_loading = True
-        loading = _in_background(partial(self._load, name))
+        self._loading = loading = _in_background(partial(self._load, name))
         while not loading.done():
             yield
-        self.is_loading = False
+        self._loading = None
         try:
             self.scorer = loading.result()
         except AgentError as error:
