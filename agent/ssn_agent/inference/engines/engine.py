@@ -24,6 +24,11 @@ class Port:
     """None: of any length."""
 
 
+def in_one_line(error: Exception) -> str:
+    """Return a runtime's message without its line breaks: ours are one line each."""
+    return " ".join(str(error).split())
+
+
 class Engine(ABC):
     """A loaded graph: uint8 RGB [N, H, W, 3] in; raw scores [N] and raw maps [N, H, W] out.
 

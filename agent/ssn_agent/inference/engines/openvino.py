@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ssn_agent.errors import EngineError
 from ssn_agent.inference.engines.cores import physical_cores
-from ssn_agent.inference.engines.engine import Answer, Engine, Port
+from ssn_agent.inference.engines.engine import Answer, Engine, Port, in_one_line
 
 try:
     import openvino as ov
@@ -41,7 +41,7 @@ class OpenVinoEngine(Engine):
             compiled = core.compile_model(graph, "CPU", options)
             self._request = compiled.create_infer_request()
         except (RuntimeError, TypeError, ValueError) as error:
-            msg = f"the model does not load in OpenVINO: {error}; pack it anew"
+            msg = f"the model does not load in OpenVINO: {in_one_line(error)}; pack it anew"
             raise EngineError(msg) from error
         inputs, outputs = map(_port, compiled.inputs), map(_port, compiled.outputs)
         super().__init__(f"openvino/{precision}", height, width, list(inputs), list(outputs))
@@ -53,7 +53,8 @@ class OpenVinoEngine(Engine):
             scores = self._request.get_tensor("score").data.copy()
             maps = self._request.get_tensor("map").data.copy()
         except (RuntimeError, TypeError, ValueError) as error:
-            msg = f"{self.name}: OpenVINO failed on a batch of {len(inputs)}: {error}"
+            why = in_one_line(error)
+            msg = f"{self.name}: OpenVINO failed on a batch of {len(inputs)}: {why}"
             raise EngineError(msg) from error
         return scores, maps
 

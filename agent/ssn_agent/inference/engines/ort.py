@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ssn_agent.errors import EngineError
 from ssn_agent.inference.engines.cores import physical_cores
-from ssn_agent.inference.engines.engine import Answer, Engine, Port
+from ssn_agent.inference.engines.engine import Answer, Engine, Port, in_one_line
 
 try:
     import onnxruntime as ort
@@ -21,6 +21,9 @@ Provider = tuple[str, Mapping[str, str]]
 """A name of ONNX Runtime's, and its options."""
 
 CPU: Provider = ("CPUExecutionProvider", {})
+
+_Bound = tuple["ort.IOBinding", "ort.OrtValue", tuple["ort.OrtValue", ...]]
+"""A binding, its input and its outputs."""
 
 # ONNX Runtime's errors share no base class, and which there are differs between its builds.
 _ORT_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -58,7 +61,7 @@ class OrtEngine(Engine):
         try:
             self._session = ort.InferenceSession(model, options, providers=list(providers))
         except _ERRORS as error:
-            msg = f"the model does not load in ONNX Runtime: {error}; pack it anew"
+            msg = f"the model does not load in ONNX Runtime: {in_one_line(error)}; pack it anew"
             raise EngineError(msg) from error
         started = self._session.get_providers()[0]
         if started != providers[0][0]:
@@ -87,19 +90,46 @@ class OrtCpuEngine(OrtEngine):
 
 
 class BoundEngine(OrtEngine):
-    """A graph on a device: inputs and outputs are bound, so that each is copied once."""
+    """A graph on a device, whose inputs and outputs keep their place in its memory.
+
+    A frame is copied there, its answer back, and nothing else is copied or allocated.
+    """
+
+    device = "cuda"
+
+    def __init__(
+        self, name: str, model: bytes, height: int, width: int, threads: int, *providers: Provider
+    ) -> None:
+        """See `OrtEngine`."""
+        super().__init__(name, model, height, width, threads, *providers)
+        self._bindings: dict[tuple[int, ...], _Bound] = {}
 
     def _run(self, inputs: NDArray[np.uint8]) -> Answer:
         try:
-            binding = self._session.io_binding()
-            binding.bind_cpu_input("image", inputs)
-            for name in ("score", "map"):
-                binding.bind_output(name)
+            binding, image, outputs = self._bound(inputs.shape)
+            image.update_inplace(inputs)
             self._session.run_with_iobinding(binding)
-            scores, maps = binding.copy_outputs_to_cpu()
+            scores, maps = (np.array(value.numpy()) for value in outputs)
         except _ERRORS as error:
             raise _failed(self.name, inputs, error) from error
         return scores, maps
+
+    def _bound(self, shape: tuple[int, ...]) -> "_Bound":
+        """The binding for a batch of this shape [N, H, W, 3]; made when the first one comes."""
+        if shape in self._bindings:
+            return self._bindings[shape]
+        value = ort.OrtValue.ortvalue_from_shape_and_type
+        image = value(shape, np.uint8, self.device, 0)
+        outputs = {
+            "score": value(shape[:1], np.float32, self.device, 0),
+            "map": value(shape[:3], np.float32, self.device, 0),
+        }
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input("image", image)
+        for name, output in outputs.items():
+            binding.bind_ortvalue_output(name, output)
+        self._bindings[shape] = found = binding, image, tuple(outputs.values())
+        return found
 
 
 def cuda_engine(model: bytes, height: int, width: int, threads: int, precision: str) -> BoundEngine:
@@ -168,4 +198,5 @@ def _port(item: "ort.NodeArg") -> Port:
 
 
 def _failed(name: str, inputs: NDArray[np.uint8], error: Exception) -> EngineError:
-    return EngineError(f"{name}: ONNX Runtime failed on a batch of {len(inputs)}: {error}")
+    why = in_one_line(error)
+    return EngineError(f"{name}: ONNX Runtime failed on a batch of {len(inputs)}: {why}")
