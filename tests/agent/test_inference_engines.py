@@ -207,7 +207,7 @@ def test_bound_inputs_and_outputs_give_the_same_answers_and_keep_none_of_them() 
     engine = BoundOnCpu("bound/fp32", brightness_model(), SIZE, SIZE, 1, CPU)
     answers = []
     for count in (1, 3, 1, 3):
-        batch = images(count)
+        batch = images(count)[..., ::-1]  # rows that do not lie one after the other
         answers.append((batch, *engine.run(batch)))
     for batch, scores, maps in answers:
         np.testing.assert_allclose(maps, batch.max(axis=3) / 255, atol=1e-6)
@@ -257,11 +257,17 @@ def test_a_runtime_that_is_not_installed_is_found_out_before_it_is_wanted(
         start_engine(name, brightness_model(), SIZE, SIZE)
 
 
-def test_bf16_is_not_offered_on_a_processor_that_lacks_it(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("avx2 avx512f", False), ("avx2 avx512_bf16", True), ("amx_bf16 amx_tile", True)],
+)
+def test_bf16_is_offered_on_processors_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, flags: str, *, has: bool
 ) -> None:
-    monkeypatch.setattr(available, "processor", lambda: {"flags": "sse2 avx2 avx512f"})
-    assert "openvino/bf16" not in available_engines()
+    monkeypatch.setattr(available, "find_spec", lambda name: name)
+    monkeypatch.setattr(available, "processor", lambda: {"flags": flags})
+    assert (why_not("openvino/bf16") is None) is has
+    assert why_not("openvino/fp32") is None
 
 
 def test_an_engine_of_another_name_is_refused_by_the_names_that_there_are() -> None:

@@ -65,7 +65,7 @@ class Engine(ABC):
                 f"the model takes uint8 (N, {height}, {width}, 3)"
             )
             raise EngineError(msg)
-        scores, maps = self._run(np.ascontiguousarray(inputs))
+        scores, maps = self._run(inputs)
         wanted = (len(inputs),), inputs.shape[:3]
         if (scores.shape, maps.shape) != wanted:
             msg = (
@@ -83,4 +83,4 @@ class Engine(ABC):
 
     @abstractmethod
     def _run(self, inputs: NDArray[np.uint8]) -> Answer:
-        """Run a batch of the right size, contiguous. The answer is the caller's to keep."""
+        """Run a batch of the right size and type. The answer is the caller's to keep."""
