@@ -1,5 +1,6 @@
 """A bundle starts on the reference engine; a faster one takes over only where it answers alike."""
 
+import errno
 import signal
 import tempfile
 import time
@@ -343,6 +344,20 @@ def test_a_trial_that_does_not_end_is_killed(box: Box, monkeypatch: pytest.Monke
     process = TrialProcess(box.model(REFERENCE).scorer.bundle, REFERENCE, 1, box.files.root)
     assert "took over 0 s" in str(_outcome(process).problem)
     assert process._process.returncode == -signal.SIGKILL
+
+
+@needs_openvino
+def test_a_trial_that_cannot_be_started_costs_its_engine_the_job_and_serving_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    model = box.model()
+    search(model)
+    assert model.scorer.engine.name == REFERENCE
+    assert "cannot be started (no more processes)" in model.problem
 
 
 def test_a_trial_of_another_bundle_than_the_one_in_force_says_so(box: Box) -> None:

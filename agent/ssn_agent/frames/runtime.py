@@ -30,7 +30,7 @@ class RuntimeFiles:
 
     @property
     def inference_ready(self) -> Path:
-        """Return the note that the inference process has opened its bundles."""
+        """Return the note that inference has opened its bundles, on engines it knows to be best."""
         return self.root / "inference.ready"
 
     @property

@@ -133,15 +133,22 @@ class Model:
             try:
                 trials = []
                 for name in engines:
-                    process = TrialProcess(self._bundle, name, threads, self._cache)
-                    while (trial := process.poll()) is None:
-                        yield
+                    trial = yield from self._try(name)
                     logger().info("engine tried", **trial.model_dump())
                     trials.append(trial)
             finally:
                 _TRIALS.release()
             records.keep(key, trials)
         return trials
+
+    def _try(self, name: EngineName) -> Generator[None, None, Trial]:
+        try:
+            process = TrialProcess(self._bundle, name, self._settings.threads, self._cache)
+        except EngineError as error:
+            return Trial(engine=name, problem=str(error))
+        while (trial := process.poll()) is None:
+            yield
+        return trial
 
     def _take(self, name: EngineName) -> Generator[None, None, bool]:
         """Load an engine beside serving and have it take over; say whether it did."""

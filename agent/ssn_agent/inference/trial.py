@@ -50,15 +50,19 @@ class TrialProcess:
     """A trial under way."""
 
     def __init__(self, bundle: Bundle, engine: EngineName, threads: int, cache: Path) -> None:
-        """Start it, with the lowest claim on the processor."""
+        """Start it, with the lowest claim on the processor. Raises EngineError."""
         self._engine = engine
         self._ends_at = time.monotonic() + TIMEOUT_S
         arguments = [str(bundle.path), bundle.digest, engine, str(threads), str(cache)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *arguments, str(os.getpid())],
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the supervisor's to act on
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, *arguments, str(os.getpid())],
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is the supervisor's to act on
+            )
+        except OSError as error:
+            msg = f"its trial cannot be started ({error.strerror})"
+            raise EngineError(msg) from error
         os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
 
     def poll(self) -> Trial | None:
