@@ -34,14 +34,16 @@ def resolved(extras: str) -> set[str]:
 def main() -> None:
     """Exit with 1 and a line a fault."""
     faults = []
-    agent = resolved("[agent,cpu]")
-    if foreign := agent & NEVER_ON_A_STATION:
-        faults.append(f".[agent,cpu] brings {', '.join(sorted(foreign))}")
+    for extras in ("[agent,cpu]", "[agent,cpu,openvino]"):
+        agent = resolved(extras)
+        if foreign := agent & NEVER_ON_A_STATION:
+            faults.append(f".{extras} brings {', '.join(sorted(foreign))}")
+        print(f"packaging: .{extras} brings {len(agent)} distributions")
     if extra := resolved("") - CONTRACT_BRINGS:
         faults.append(f"the contract alone brings {', '.join(sorted(extra))}")
     if faults:
         sys.exit("\n".join(faults))
-    print(f"packaging: .[agent,cpu] brings {len(agent)} distributions, no torch among them")
+    print("packaging: no torch among them")
 
 
 if __name__ == "__main__":

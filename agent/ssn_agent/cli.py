@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ssn_agent import __version__
 from ssn_agent.errors import AgentError, SettingsError
+from ssn_agent.inference.settings import EngineName
 from ssn_agent.settings import DEFAULT_PATH, Settings, load_settings
 
 app = typer.Typer(
@@ -108,14 +109,23 @@ def config_schema() -> None:
 
 
 @bundle_app.command("verify")
-def bundle_verify(bundle: Path) -> None:
+def bundle_verify(
+    bundle: Path,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="What to replay them on, as the settings name it."),
+    ] = "onnxruntime-cpu/fp32",
+) -> None:
     """Check a bundle's files and replay its vectors on this machine."""
+    from tempfile import TemporaryDirectory
+
     from ssn_agent.bundles.archive import Bundle
     from ssn_agent.inference.scorer import Scorer
 
     opened = Bundle.open(bundle)
-    scorer = Scorer(opened)
-    worst = scorer.check_vectors()
+    with TemporaryDirectory() as cache:
+        scorer = Scorer(opened, engine=engine, cache=Path(cache))
+        worst = scorer.check_vectors()
     manifest = opened.manifest
     typer.echo(
         f"{bundle}: sound; {manifest.name} {manifest.version}, {manifest.regime.value}, "

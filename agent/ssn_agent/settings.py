@@ -35,6 +35,7 @@ from pydantic_settings import (
 )
 
 from ssn_agent.errors import SettingsError
+from ssn_agent.inference.settings import InferenceSettings
 from ssn_contract.manifest import Name
 from ssn_contract.topics import Station
 
@@ -189,13 +190,6 @@ class CameraSettings(_Section):
     """Which verdicts get a heatmap."""
 
 
-class InferenceSettings(_Section):
-    """How the model is run."""
-
-    threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """0: one a physical core."""
-
-
 class Settings(_Section):
     """Everything that can be set, resolved."""
 
@@ -203,7 +197,7 @@ class Settings(_Section):
     broker: BrokerSettings = BrokerSettings()
     inference: InferenceSettings = InferenceSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
-    """Ledger and heatmaps."""
+    """Ledger, heatmaps, and what was found out about engines."""
     runtime_dir: Path = Path("/run/ssn-agent")
     """Mapped files and sockets; on a memory file system, kept over a restart of the service."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -231,6 +225,11 @@ class Settings(_Section):
     def heatmap_dir(self) -> Path:
         """Return the folder of heatmap files."""
         return self.data_dir / "heatmaps"
+
+    @property
+    def engine_dir(self) -> Path:
+        """Return the folder of what was found out about engines, and of what they build."""
+        return self.data_dir / "engines"
 
     @property
     def digest(self) -> str:

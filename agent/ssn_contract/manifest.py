@@ -131,10 +131,12 @@ class Precision(_Model):
 
     name: Literal["fp32", "fp16", "bf16", "int8"]
     file: EntryPath
+    """bf16 may name the file of fp32: an engine that has bf16 rounds for itself."""
     score: Calibration
     map: Calibration
     """Its threshold is exceeded by at most 1 % of the good tune images; 128 in the heatmap."""
     tolerance: Tolerance
+    """From what the vectors expect, which is the fp32 graph's."""
 
 
 class Metric(_Model):

@@ -230,6 +230,8 @@ class CameraStatus(_Outward):
 
     camera: Name
     state: Literal["starting", "running", "ended", "faulty"]
+    engine: Text | None = None
+    """`engine/precision` that judges at present; null where nothing does."""
     epoch: UUID
     triggers: Count
     passed: Count

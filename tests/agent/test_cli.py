@@ -12,6 +12,7 @@ import pytest
 
 from ssn_agent import cli
 from ssn_agent.frames.layout import Outcome
+from ssn_agent.inference.engines.available import why_not
 from ssn_agent.ledger.stream import follow
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
@@ -145,6 +146,19 @@ def test_a_sound_bundle_is_said_to_be(ssn_agent: Callable[..., Result], tmp_path
     code, out, _ = ssn_agent("bundle", "verify", bundle)
     assert code == 0
     assert "sound; brightness 1.0.0" in out
+
+
+@pytest.mark.skipif(why_not("openvino/fp32") is not None, reason=str(why_not("openvino/fp32")))
+def test_a_bundle_can_be_verified_on_the_engine_that_is_to_be_pinned(
+    ssn_agent: Callable[..., Result], tmp_path: Path
+) -> None:
+    bundle = write_brightness_bundle(tmp_path / "b.ssn")
+    code, out, _ = ssn_agent("bundle", "verify", bundle, "--engine", "openvino/fp32")
+    assert code == 0
+    assert "reproduced on openvino/fp32" in out
+    code, _, err = ssn_agent("bundle", "verify", bundle, "--engine", "openvino/bf16")
+    assert code == 1
+    assert err.startswith(f"ssn-agent: {bundle}: has no bf16")
 
 
 def _flipped(path: Path) -> None:

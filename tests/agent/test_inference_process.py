@@ -1,6 +1,7 @@
 """Inference takes every frame to a result in its journal record, or says why it could not."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.process import Inference
 from ssn_agent.settings import Settings
@@ -26,6 +28,7 @@ from ssn_contract.messages import InvalidReason
 from support.bundles import write_brightness_bundle
 from support.ledgers import settings_in
 from support.records import EPOCH, new_journal
+from support.waiting import wait_until
 
 DARK = np.full((64, 64), 20, np.uint8)
 SPOT = DARK.copy()
@@ -35,10 +38,20 @@ SPOT[8:16, 40:44] = 250
 class Lane:
     """One camera's files, and inference on them."""
 
-    def __init__(self, folder: Path, runtime: Path, **camera: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Path,
+        inference: dict[str, Any] | None = None,
+        **camera: Any,
+    ) -> None:
         source = {"kind": "folder", "path": str(folder)}
         self.settings: Settings = settings_in(
-            folder, (), runtime_dir=runtime, cameras={"left": {"source": source, **camera}}
+            folder,
+            (),
+            runtime_dir=runtime,
+            inference=inference or {},
+            cameras={"left": {"source": source, **camera}},
         )
         files = RuntimeFiles(self.settings.runtime_dir)
         PixelSlots.create(files.pixels("left"))
@@ -179,6 +192,40 @@ def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
     assert ("no bundle is set" if given is None else bundle.name) in note.message
 
 
+def test_an_engine_that_takes_over_judges_the_next_frame_and_the_camera_says_so(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    if why_not("openvino/fp32") is not None:
+        pytest.skip(str(why_not("openvino/fp32")))
+    lane = Lane(tmp_path, runtime, bundle=bundle, inference={"engine": "openvino/fp32"})
+    assert lane.result(lane.frame(SPOT)).engine == "onnxruntime-cpu/fp32"
+    lane.inference.search()
+    assert lane.inference.is_loading
+
+    def taken_over() -> bool:
+        lane.inference.search()
+        note = lane.journal.model_note()
+        return note is not None and (note.engine, note.message) == ("openvino/fp32", "")
+
+    wait_until(taken_over, 30, "openvino/fp32 does not take over")
+    result = lane.result(lane.frame(SPOT))
+    assert (result.outcome, result.engine) == (Outcome.FAIL, "openvino/fp32")
+
+
+def test_a_pinned_engine_that_fails_is_told_beside_the_bundle_that_judges(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle, inference={"engine": "openvino/int8"})
+
+    def refused() -> bool:
+        lane.inference.search()
+        note = lane.journal.model_note()
+        return note is not None and note.message.startswith("engine openvino/int8 is refused")
+
+    wait_until(refused, 30, "nothing is said")
+    assert lane.result(lane.frame(SPOT)).engine == "onnxruntime-cpu/fp32"
+
+
 def test_a_bundle_that_comes_later_is_taken_up(
     tmp_path: Path, runtime: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,3 +296,23 @@ def test_a_process_whose_journal_is_damaged_says_so_in_one_line(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "left.journal" in line
+
+
+def test_the_process_keeps_to_its_processors_and_ends_in_order(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    inference = {"engine": "onnxruntime-cpu/fp32", "cpus": [cpu]}
+    lane = Lane(tmp_path, runtime, bundle=bundle, inference=inference)
+    resolved = runtime / "settings.json"
+    resolved.write_text(lane.settings.model_dump_json())
+    command = [sys.executable, "-m", "ssn_agent.inference.process", str(resolved)]
+    process = subprocess.Popen([*command, str(os.getpid())])
+    try:
+        ready = RuntimeFiles(runtime).inference_ready
+        wait_until(ready.exists, 30, "inference is not ready")
+        assert os.sched_getaffinity(process.pid) == {cpu}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from ssn_agent.bundles.archive import Bundle, write_bundle
 from ssn_agent.errors import BundleError, EngineError
-from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.engines.ort import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
 from support.bundles import SIZE, brightness_model, files, manifest, write_brightness_bundle
 
@@ -26,35 +25,6 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
 def packed(path: Path, changed: dict[str, bytes], **manifest_changes: Any) -> Scorer:
     write_bundle(path, manifest(**manifest_changes), {**files(), **changed})
     return Scorer(Bundle.open(path), threads=1)
-
-
-def graph(
-    inputs: list[tuple[str, int, list[Any]]],
-    outputs: list[tuple[str, list[Any]]],
-    value: float = 0.5,
-) -> bytes:
-    """Return a graph that answers with constants, whatever its input."""
-    nodes = []
-    for name, shape in outputs:
-        tensor = helper.make_tensor(f"{name}_value", TensorProto.FLOAT, shape, [value] * _n(shape))
-        nodes.append(helper.make_node("Constant", [], [name], value=tensor))
-    made = helper.make_graph(
-        nodes,
-        "constant",
-        [helper.make_tensor_value_info(*item) for item in inputs],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return bytes(model.SerializeToString())
-
-
-def _n(shape: list[Any]) -> int:
-    return int(np.prod(shape))
-
-
-IMAGE = ("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])
-SCORE = ("score", [1])
-MAP = ("map", [1, SIZE, SIZE])
 
 
 @pytest.mark.parametrize("shape", [(SIZE, SIZE), (SIZE, SIZE, 3), (7, 91), (333, 5, 3), (1, 1)])
@@ -114,54 +84,3 @@ def test_a_vector_that_cannot_be_read_is_the_bundle_s_fault(
     scorer = packed(tmp_path / "b.ssn", {entry: data})
     with pytest.raises(BundleError, match=entry):
         scorer.check_vectors()
-
-
-@pytest.mark.parametrize("model", [b"", b"no graph", brightness_model()[:-40]])
-def test_a_graph_that_does_not_load_is_an_engine_error(model: bytes) -> None:
-    with pytest.raises(EngineError, match="does not load"):
-        OrtCpuEngine(model, SIZE, SIZE, 1)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs"),
-    [
-        ([("picture", TensorProto.UINT8, ["N", SIZE, SIZE, 3])], [SCORE, MAP]),
-        ([("image", TensorProto.FLOAT, ["N", SIZE, SIZE, 3])], [SCORE, MAP]),
-        ([("image", TensorProto.UINT8, ["N", 3, SIZE, SIZE])], [SCORE, MAP]),
-        ([("image", TensorProto.UINT8, ["N", SIZE, 64, 3])], [SCORE, MAP]),
-        ([IMAGE, ("more", TensorProto.FLOAT, [1])], [SCORE, MAP]),
-        ([IMAGE], [MAP, SCORE]),
-        ([IMAGE], [SCORE]),
-        ([IMAGE], [("logit", [1]), MAP]),
-    ],
-)
-def test_a_graph_with_other_inputs_or_outputs_is_refused(
-    inputs: list[tuple[str, int, list[Any]]], outputs: list[tuple[str, list[Any]]]
-) -> None:
-    with pytest.raises(EngineError, match="pack it anew"):
-        OrtCpuEngine(graph(inputs, outputs), SIZE, SIZE, 1)
-
-
-@pytest.mark.parametrize(
-    ("score", "map_"),
-    [([1, 1], [1, SIZE, SIZE]), ([1], [1, 1, SIZE, SIZE]), ([1], [1, 8, 8]), ([2], MAP[1])],
-)
-def test_a_graph_that_answers_in_other_shapes_is_an_engine_error(
-    score: list[int], map_: list[int]
-) -> None:
-    engine = OrtCpuEngine(graph([IMAGE], [("score", score), ("map", map_)]), SIZE, SIZE, 1)
-    with pytest.raises(EngineError, match="shape"):
-        engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_answer_that_is_no_number_is_an_engine_error_and_no_verdict(value: float) -> None:
-    engine = OrtCpuEngine(graph([IMAGE], [SCORE, MAP], value), SIZE, SIZE, 1)
-    with pytest.raises(EngineError, match="NaN or infinity"):
-        engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
-
-
-def test_a_batch_that_the_graph_does_not_take_is_an_engine_error() -> None:
-    engine = OrtCpuEngine(brightness_model(), SIZE, SIZE, 1)
-    with pytest.raises(EngineError, match="batch of 1"):
-        engine.run(np.zeros((1, 5, 5, 3), np.uint8))

@@ -15,7 +15,7 @@ PACKAGES = (ROOT / "agent" / "ssn_contract", AGENT, TRAINER)
 
 AGENT_FOLDERS = {
     *("capture", "frames", "inference", "ledger", "publish", "labels", "bundles", "supervisor"),
-    "demo",
+    *("inference/engines", "demo"),
 }
 TRAINER_FOLDERS = {"data", "model", "fit", "measure", "pack", "publish"}
 LATER = {AGENT / "labels", TRAINER / "publish"}
@@ -79,7 +79,8 @@ def test_a_folder_with_process_py_is_a_process_and_the_others_are_libraries() ->
     started = {path for path in modules() if AGENT in path.parents and _is_started(path)}
     processes = {path for path in modules() if AGENT in path.parents and path.name == "process.py"}
     assert {path.parent.name for path in processes} == {"capture", "inference", "ledger"}
-    assert started - processes == {AGENT / "cli.py", AGENT / "ledger" / "prepare.py"}
+    helpers = {AGENT / "ledger" / "prepare.py", AGENT / "inference" / "trial.py"}
+    assert started - processes == {AGENT / "cli.py", *helpers}
     assert processes <= started
 
 

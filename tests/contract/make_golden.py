@@ -84,6 +84,7 @@ MODEL: dict[str, Any] = {
 CAMERA: dict[str, Any] = {
     "camera": "top",
     "state": "running",
+    "engine": "onnxruntime-cpu/fp32",
     "epoch": EPOCH,
     "triggers": 44,
     "passed": 40,
@@ -126,6 +127,13 @@ FP32: dict[str, Any] = {
     "score": {"threshold": 0.25, "slope": 8.0},
     "map": {"threshold": 1.5, "slope": 4.0},
     "tolerance": {"score": 0.0001, "map": 0.001},
+}
+BF16 = {
+    **FP32,
+    "name": "bf16",
+    "score": {"threshold": 0.265625, "slope": 8.0},
+    "map": {"threshold": 1.53125, "slope": 4.0},
+    "tolerance": {"score": 0.0625, "map": 0.125},
 }
 VECTOR = {"image": "vectors/0.png", "score": 0.75, "map": "vectors/0.f32"}
 ENTRIES = [
@@ -208,6 +216,7 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "weak": MANIFEST,
         "weak-lean": {**MANIFEST, "head": "lean", "variant": None},
         "weak-limits": {**MANIFEST, "threshold": LIMITED},
+        "weak-bf16": {**MANIFEST, "precisions": [FP32, BF16]},
         "unsupervised-gap-cam": {
             **MANIFEST,
             "regime": "unsupervised",

@@ -14,6 +14,7 @@ import torch
 
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.frames.pixels import read_image
+from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.samples import load
@@ -24,6 +25,7 @@ from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNe
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack import bundle as packing
+from ssn_trainer.pack.bf16 import BF16_ENGINE
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack, used_digests
 from ssn_trainer.pack.export import export_onnx
 
@@ -85,6 +87,20 @@ def test_the_agent_computes_what_the_trainer_computed(
         expected_scores, expected_maps = whole(torch.from_numpy(inputs))
     np.testing.assert_allclose(scores, expected_scores.numpy(), atol=1e-4)
     np.testing.assert_allclose(maps, expected_maps.numpy(), atol=1e-3)
+
+
+@pytest.mark.skipif(why_not(BF16_ENGINE) is not None, reason=str(why_not(BF16_ENGINE)))
+def test_bf16_of_the_same_file_keeps_to_the_vectors_within_a_tolerance_of_its_own(
+    data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssn_trainer.pack.bf16.MOST_LOST", 1.0)  # a random network judges at random
+    bundle = Bundle.open(pack(network("lean"), TITLE, data, tmp_path).path)
+    scorer = Scorer(bundle, engine=BF16_ENGINE)
+    assert 0 < scorer.check_vectors() <= scorer.precision.tolerance.score
+    fp32 = bundle.manifest.precision("fp32")
+    assert scorer.precision.file == fp32.file
+    assert scorer.precision.tolerance.score > fp32.tolerance.score
+    assert scorer.precision.score != fp32.score
 
 
 def test_a_batch_gives_what_its_images_give_one_by_one(packed: Packed) -> None:

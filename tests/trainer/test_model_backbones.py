@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.engines.ort import OrtCpuEngine
 from ssn_contract.manifest import Regime
 from ssn_trainer.errors import WeightsError
 from ssn_trainer.model.extractor import Extractor

@@ -86,7 +86,10 @@ class CameraNote:
 
 @dataclass(frozen=True)
 class ModelNote:
-    """What judges this camera's frames; an empty digest: nothing does, and `message` says why."""
+    """What judges this camera's frames; an empty digest: nothing does, and `message` says why.
+
+    Beside a digest `message` says which engines were refused, where any were.
+    """
 
     since_utc_ns: int
     bundle_digest: str

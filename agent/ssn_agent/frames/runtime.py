@@ -30,7 +30,7 @@ class RuntimeFiles:
 
     @property
     def inference_ready(self) -> Path:
-        """Return the note that the inference process has opened its bundles."""
+        """Return the note that inference has opened its bundles, on engines it knows to be best."""
         return self.root / "inference.ready"
 
     @property
@@ -42,3 +42,7 @@ class RuntimeFiles:
     def ledger_bell(self) -> Path:
         """Return the socket on which the ledger process is woken."""
         return self.root / "ledger.bell"
+
+    def engine_starting(self, digest: str) -> Path:
+        """Return the note of which engine is being loaded for a bundle, while it is."""
+        return self.root / f"{digest[:16]}.starting"

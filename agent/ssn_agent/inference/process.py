@@ -5,12 +5,12 @@ the ledger process. It owns nothing that outlives it: after its death the next o
 journals which frames have no result yet.
 """
 
+import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError, EngineError, ImageError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured, Defect, ModelNote, Outcome, Result
@@ -19,6 +19,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.model import Model
 from ssn_agent.inference.regions import encode_heatmap, find_defects
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
@@ -40,7 +41,7 @@ class _Lane:
     journal: Journal
     slots: PixelSlots
     cursor: int
-    scorer: Scorer | None = None
+    model: Model | None = None
     retry_at: float = 0.0
 
 
@@ -50,8 +51,9 @@ class Inference:
     def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
         """Map the files. Bundles are opened by `load`."""
         self._settings = settings
+        self._files = files
         self._ledger = Ringer(files.ledger_bell)
-        self._scorers: dict[Path, Scorer] = {}
+        self._models: dict[Path, Model] = {}
         self._lanes = []
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
@@ -61,32 +63,52 @@ class Inference:
     def load(self) -> None:
         """Open the bundles that are missing, check them on this engine, and note what judges."""
         for lane in self._lanes:
-            if lane.scorer is None and time.monotonic() >= lane.retry_at:
-                lane.scorer = self._scorer(lane)
+            if lane.model is None and time.monotonic() >= lane.retry_at:
+                lane.model = self._model(lane)
                 lane.retry_at = time.monotonic() + REOPEN_BUNDLE_S
+
+    def search(self) -> None:
+        """Take the next step towards the fastest engines, and note where one took over."""
+        for model in self._models.values():
+            model.search()
+            if model.is_changed:
+                model.is_changed = False
+                for lane in self._lanes:
+                    if lane.model is model:
+                        lane.journal.note_model(_model_note(model))
+                self._ledger.ring()
+
+    @property
+    def is_loading(self) -> bool:
+        """Say whether an engine that is known to be better is on its way."""
+        return any(model.is_loading for model in self._models.values())
+
+    def close(self) -> None:
+        """End in order."""
+        for model in self._models.values():
+            model.close()
 
     def turn(self) -> bool:
         """Give every camera one frame's time; say whether there was anything to do."""
         worked = [self._step(lane) for lane in self._lanes]
         return any(worked)
 
-    def _scorer(self, lane: _Lane) -> Scorer | None:
+    def _model(self, lane: _Lane) -> Model | None:
         path = lane.settings.bundle
         message = "no bundle is set for this camera (cameras.NAME.bundle)"
-        scorer = None if path is None else self._scorers.get(path)
-        if path is not None and scorer is None:
+        model = None if path is None else self._models.get(path)
+        if path is not None and model is None:
             try:
-                scorer = Scorer(Bundle.open(path), self._settings.inference.threads)
-                scorer.check_vectors()
-                self._scorers[path] = scorer
-                logger().info("bundle in force", bundle=str(path), engine=scorer.engine.name)
+                model = self._models[path] = Model(path, self._settings, self._files)
+                name = model.scorer.engine.name
+                logger().info("bundle in force", bundle=str(path), engine=name)
             except AgentError as error:
-                scorer, message = None, str(error)
-        if scorer is None:
+                message = str(error)
+        if model is None:
             logger().error("no model", camera=lane.name, problem=message)
-        lane.journal.note_model(_model_note(scorer, message))
+        lane.journal.note_model(_model_note(model, message))
         self._ledger.ring()
-        return scorer
+        return model
 
     def _step(self, lane: _Lane) -> bool:
         """Finish at most one frame of a camera."""
@@ -108,20 +130,20 @@ class Inference:
     def _judge(self, lane: _Lane, entry: Entry, captured: Captured) -> Result:
         if time.monotonic_ns() > entry.accepted.deadline_monotonic_ns:
             return _invalid(InvalidReason.LATE)  # scoring it would only make the next one late too
-        if lane.scorer is None:
+        if lane.model is None:
             return _invalid(InvalidReason.NO_MODEL)
         size = captured.height, captured.width
         frame = lane.slots.view(captured.slot, *size, captured.channels)
         try:
             region = judged_region(lane.settings.roi, *size)
-            scored = lane.scorer.score(_crop(frame, region))
+            scored = lane.model.score(_crop(frame, region))
         except ImageError as error:
             logger().warning("frame not judged", camera=lane.name, problem=str(error))
             return _invalid(InvalidReason.UNREADABLE)
         except EngineError as error:
             logger().error("engine fault", camera=lane.name, problem=str(error))
             return _invalid(InvalidReason.NO_MODEL)
-        return self._result(lane, lane.scorer, entry.sequence, scored, region)
+        return self._result(lane, lane.model.scorer, entry.sequence, scored, region)
 
     def _result(
         self, lane: _Lane, scorer: Scorer, sequence: int, scored: Scored, region: Region
@@ -186,13 +208,19 @@ def _invalid(reason: InvalidReason) -> Result:
     return Result(Outcome.INVALID, reason, time.monotonic_ns())
 
 
-def _model_note(scorer: Scorer | None, message: str) -> ModelNote:
+def _model_note(model: Model | None, message: str = "") -> ModelNote:
     now = time.time_ns()
-    if scorer is None:
+    if model is None:
         return ModelNote(now, "", "", "", "", message)
+    scorer = model.scorer
     manifest = scorer.bundle.manifest
     return ModelNote(
-        now, scorer.bundle.digest, manifest.name, manifest.version, scorer.engine.name, ""
+        now,
+        scorer.bundle.digest,
+        manifest.name,
+        manifest.version,
+        scorer.engine.name,
+        model.problem,
     )
 
 
@@ -202,6 +230,8 @@ def main(settings_path: str, parent: str) -> None:
     stop = Stop()
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, "inference")
+    if settings.inference.cpus:  # before the engines make their threads, which inherit it
+        os.sched_setaffinity(0, settings.inference.cpus)
     files = RuntimeFiles(settings.runtime_dir)
     bell = Doorbell(files.inference_bell)
     try:
@@ -209,12 +239,14 @@ def main(settings_path: str, parent: str) -> None:
     except AgentError as error:
         logger().error("the inference process cannot go on", problem=str(error))
         sys.exit(error.exit_code)
-    inference.load()
-    files.inference_ready.touch()
     while not stop:
         inference.load()
+        inference.search()
+        if not inference.is_loading and not files.inference_ready.exists():
+            files.inference_ready.touch()
         if not inference.turn():
             bell.wait(POLL_S)
+    inference.close()
 
 
 if __name__ == "__main__":

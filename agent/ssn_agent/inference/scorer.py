@@ -4,6 +4,7 @@ The agent's inference process and the trainer's evaluation call this same code.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import BundleError, EngineError, ImageError
 from ssn_agent.frames.pixels import Pixels, decode_image, to_network_input
 from ssn_agent.inference.calibration import calibrate
-from ssn_agent.inference.engine import Engine, OrtCpuEngine
+from ssn_agent.inference.engines.available import REFERENCE, Options, start_engine
+from ssn_agent.inference.settings import EngineName
 from ssn_contract.manifest import Vector
 
 
@@ -30,13 +32,32 @@ class Scored:
 class Scorer:
     """A bundle on an engine, ready to score."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Start the engine; threads 0: one a physical core. Raises BundleError, EngineError."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 0,
+        *,
+        engine: EngineName = REFERENCE,
+        cache: Path | None = None,
+    ) -> None:
+        """Start an engine; `threads` and `cache` are its `Options`.
+
+        Raises BundleError, and EngineError where bundle or machine have no such engine.
+        """
         self.bundle = bundle
         self.input = bundle.manifest.input
-        self.precision = bundle.manifest.precision("fp32")
-        self.engine: Engine = OrtCpuEngine(
-            bundle.read(self.precision.file), self.input.height, self.input.width, threads
+        name = engine.partition("/")[2]
+        try:
+            self.precision = bundle.manifest.precision(name)
+        except KeyError:
+            msg = f"{bundle.path}: has no {name}, so {engine} cannot serve it; set another engine"
+            raise EngineError(msg) from None
+        self.engine = start_engine(
+            engine,
+            bundle.read(self.precision.file),
+            self.input.height,
+            self.input.width,
+            Options(threads, cache),
         )
 
     def score(self, image: Pixels) -> Scored:

@@ -70,10 +70,12 @@ def model_in_force(station: Station, camera: str, note: ModelNote) -> ModelInFor
 def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
     note = stream.journal.camera_note()
     state = CameraState.STARTING if note is None else note.state
+    model = stream.journal.model_note()
     return CameraStatus.model_validate(
         {
             "camera": name,
             "state": state.name.lower(),
+            "engine": None if model is None else model.engine or None,
             "epoch": stream.journal.header.epoch,
             "triggers": stream.triggers,
             "passed": stream.counts.passed,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.engines.ort import OrtCpuEngine
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.folds import Fold, make_folds, read_folds
 from ssn_trainer.data.listing import some

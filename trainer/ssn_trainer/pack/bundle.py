@@ -16,9 +16,9 @@ from ssn_agent import __version__
 from ssn_agent.bundles.archive import Bundle, write_bundle
 from ssn_agent.errors import AgentError
 from ssn_agent.frames.pixels import read_image, to_network_input
-from ssn_agent.inference.engine import OrtCpuEngine
+from ssn_agent.inference.engines.ort import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
-from ssn_contract.manifest import Regime, Threshold
+from ssn_contract.manifest import Calibration, Regime, Threshold
 from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import DataSet, Sample
 from ssn_trainer.data.split import Split
@@ -28,9 +28,10 @@ from ssn_trainer.measure.limits import Limits, unsupported
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
+from ssn_trainer.pack.bf16 import BF16_ENGINE, measure_bf16
 from ssn_trainer.pack.export import export_onnx, halve_weights
 from ssn_trainer.pack.gallery import FULL, SMALL, Painter
-from ssn_trainer.pack.judge import Figures, figures, judge
+from ssn_trainer.pack.judge import Figures, Judged, figures, judge
 from ssn_trainer.pack.reference import describe
 from ssn_trainer.pack.report import Facts, Making, render
 
@@ -113,13 +114,15 @@ def pack(
     engine = OrtCpuEngine(graph, height, width)
 
     tune = judge(engine.run, data.split.tune, height, width, advance)
-    is_good, is_bad = tune.of("good"), tune.of("bad")
-    threshold, score = choose_threshold(
-        tune.scores[is_good],
-        tune.scores[is_bad],
-        limits,
-        [s.group for s in tune.samples if s.label == "good"],
-        [s.group for s in tune.samples if s.label == "bad"],
+    threshold, score, map_calibration = _decide(tune, limits)
+    bf16 = measure_bf16(
+        graph,
+        _MODEL,
+        engine.run,
+        tune,
+        lambda judged: _decide(judged, limits)[1:],
+        (height, width),
+        advance,
     )
     test = data.split.test
     tested = judge(engine.run, test, height, width, advance, pixels=True)
@@ -127,7 +130,6 @@ def pack(
     good = [s for s in data.split.train if s.label == "good"]
     good_scores = judge(engine.run, good, height, width, advance).scores
     reference = describe(good, good_scores, height, width)
-    map_calibration = choose_map_threshold(tune.peaks[is_good])
 
     files = {
         _MODEL: graph,
@@ -144,7 +146,8 @@ def pack(
                 "score": score.model_dump(),
                 "map": map_calibration.model_dump(),
                 "tolerance": tolerance,
-            }
+            },
+            *([bf16.precision.model_dump()] if bf16.precision else []),
         ],
         "metrics": _metrics(found),
         "vectors": entries,
@@ -167,8 +170,21 @@ def pack(
     files[_REPORT] = render(facts)
     path = out / f"{title.name}-{title.version}.ssn"
     _write_verified(path, manifest, files)
-    remarks = unsupported(threshold) + ((found.remark,) if found.remark else ())
+    remarks = (*unsupported(threshold), *filter(None, (found.remark, bf16.refused)))
     return Packed(path, found.values, found.intervals, remarks, score.threshold, threshold)
+
+
+def _decide(tune: Judged, limits: Limits) -> tuple[Threshold, Calibration, Calibration]:
+    """How the score's threshold is chosen from the tune part, and both calibrations."""
+    is_good, is_bad = tune.of("good"), tune.of("bad")
+    threshold, score = choose_threshold(
+        tune.scores[is_good],
+        tune.scores[is_bad],
+        limits,
+        [s.group for s in tune.samples if s.label == "good"],
+        [s.group for s in tune.samples if s.label == "bad"],
+    )
+    return threshold, score, choose_map_threshold(tune.peaks[is_good])
 
 
 def used_digests(bundle: Bundle) -> frozenset[str]:
@@ -307,8 +323,10 @@ def _write_verified(path: Path, manifest: dict[str, object], files: dict[str, by
     """Write under another name, replay the vectors, then rename. Raises PackError."""
     unproven = path.with_name(f".{path.name}.unproven-{os.getpid()}")
     try:
-        write_bundle(unproven, manifest, files)
+        written = write_bundle(unproven, manifest, files)
         Scorer(Bundle.open(unproven)).check_vectors()
+        if any(precision.name == "bf16" for precision in written.precisions):
+            Scorer(Bundle.open(unproven), engine=BF16_ENGINE).check_vectors()
         unproven.replace(path)
     except AgentError as error:
         msg = f"{path}: not written, for what was packed does not prove itself: {error}"

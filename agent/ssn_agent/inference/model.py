@@ -1,0 +1,214 @@
+"""A bundle that judges, and the search for the engine that does it fastest.
+
+Serving starts on the reference engine at once. Beside it:
+
+1. Each engine that this machine and the bundle have is tried, one at a time, in a process of its
+   own (`trial`), unless the trials of an earlier start are on the disk (`choice`).
+2. The fastest that keeps to the vectors is loaded in a thread, replays the vectors once more, and
+   takes over between two frames. Where it fails, the next one is taken.
+3. An engine that fails on a frame is refused until the next start: the reference judges that very
+   frame, and the search goes on with the next.
+
+An engine that is pinned by the settings is loaded without a trial, as in 2.
+"""
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
+from functools import partial
+from pathlib import Path
+
+from ssn_agent.bundles.archive import Bundle
+from ssn_agent.errors import AgentError, EngineError
+from ssn_agent.frames.pixels import Pixels
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.choice import TrialRecords, circumstances, ranking
+from ssn_agent.inference.engines.available import REFERENCE, available_engines
+from ssn_agent.inference.scorer import Scored, Scorer
+from ssn_agent.inference.settings import EngineName
+from ssn_agent.inference.trial import Trial, TrialProcess
+from ssn_agent.log import logger
+from ssn_agent.settings import Settings
+
+CLOSE_S = 3.0
+"""Less than the supervisor waits for the inference process to end."""
+_ENDED = object()
+_TRIALS = threading.Lock()
+"""Held while a bundle's engines are tried: the trials of two would take each other's time."""
+
+
+class Model:
+    """A bundle in force, on the reference engine at first."""
+
+    def __init__(self, path: Path, settings: Settings, files: RuntimeFiles) -> None:
+        """Open the bundle. Raises BundleError, and EngineError where the reference fails."""
+        self._settings = settings.inference
+        self._engine_dir = settings.engine_dir
+        self._bundle = Bundle.open(path)
+        self._starting = files.engine_starting(self._bundle.digest)
+        self._refused: dict[str, str] = {}
+        self._trials: list[Trial] | None = None
+        self.is_changed = False
+        """Set where `scorer` or `problem` have changed; whoever reads them clears it."""
+        self._loading: Future[Scorer] | None = None
+        self._refuse_what_killed_us()
+        self.scorer = self._load(REFERENCE)
+        self._search = self._find_fastest()
+
+    @property
+    def problem(self) -> str:
+        """Say which engines should judge and do not, and why; empty where all is well."""
+        judge = self.scorer.engine.name
+        return "; ".join(
+            f"engine {name} is refused, {judge} judges: {problem}"
+            for name, problem in self._refused.items()
+        )
+
+    @property
+    def is_loading(self) -> bool:
+        """Say whether an engine that is known to be better is on its way."""
+        return self._loading is not None
+
+    def search(self) -> bool:
+        """Take the next step of the search, without waiting; say whether there are more."""
+        return next(self._search, _ENDED) is not _ENDED
+
+    def score(self, image: Pixels) -> Scored:
+        """Score one image; see `Scorer`. Raises ImageError, and EngineError of the reference."""
+        try:
+            return self.scorer.score(image)
+        except EngineError as error:
+            failed = self.scorer.engine.name
+            if failed == REFERENCE:
+                raise
+            self._refuse(failed, str(error))
+        self.scorer = self._load(REFERENCE)
+        self._search = self._find_fastest()
+        return self.scorer.score(image)
+
+    def close(self) -> None:
+        """End in order: an engine that is being loaded has killed nobody.
+
+        Waits for it: some runtimes abort where a process ends while they start.
+        """
+        if self._loading is not None:
+            wait([self._loading], CLOSE_S)
+        self._starting.unlink(missing_ok=True)
+
+    def _find_fastest(self) -> Generator[object, None, None]:
+        """The search, step by step: yields wherever it waits."""
+        pinned = self._settings.engine
+        order = (yield from self._rank()) if pinned == "auto" else [pinned]
+        for name in order:
+            if name == REFERENCE:
+                return
+            if name not in self._refused and (yield from self._take(name)):
+                return
+
+    def _rank(self) -> Generator[None, None, list[EngineName]]:
+        if self._trials is None:
+            self._trials = yield from self._run_trials()
+            for trial in self._trials:
+                if trial.problem is not None and trial.engine != REFERENCE:
+                    self._refuse(trial.engine, trial.problem)
+        return ranking(self._trials)
+
+    def _run_trials(self) -> Generator[None, None, list[Trial]]:
+        manifest = self._bundle.manifest
+        has = {precision.name for precision in manifest.precisions}
+        engines = {
+            name: version
+            for name, version in available_engines().items()
+            if name.partition("/")[2] in has
+        }
+        if set(engines) == {REFERENCE}:
+            return []
+        threads = self._settings.threads
+        records = TrialRecords(self._engine_dir)
+        key = circumstances(self._bundle.digest, engines, threads)
+        trials = records.recall(key)
+        if trials is None:
+            while not _TRIALS.acquire(blocking=False):
+                yield
+            try:
+                trials = []
+                for name in engines:
+                    trial = yield from self._try(name)
+                    logger().info("engine tried", **trial.model_dump())
+                    trials.append(trial)
+            finally:
+                _TRIALS.release()
+            records.keep(key, trials)
+        return trials
+
+    def _try(self, name: EngineName) -> Generator[None, None, Trial]:
+        try:
+            process = TrialProcess(self._bundle, name, self._settings.threads, self._cache)
+        except EngineError as error:
+            return Trial(engine=name, problem=str(error))
+        while (trial := process.poll()) is None:
+            yield
+        return trial
+
+    def _take(self, name: EngineName) -> Generator[None, None, bool]:
+        """Load an engine beside serving and have it take over; say whether it did."""
+        self._loading = loading = _in_background(partial(self._load, name))
+        while not loading.done():
+            yield
+        self._loading = None
+        try:
+            self.scorer = loading.result()
+        except AgentError as error:
+            self._refuse(name, str(error))
+            return False
+        self.is_changed = True
+        logger().info("engine takes over", bundle=str(self._bundle.path), engine=name)
+        return True
+
+    def _load(self, name: EngineName) -> Scorer:
+        """Start an engine and replay the vectors on it. Raises BundleError, EngineError."""
+        try:
+            if name != REFERENCE:
+                self._starting.write_text(name, "utf-8")
+            scorer = Scorer(self._bundle, self._settings.threads, engine=name, cache=self._cache)
+            scorer.check_vectors()
+        except OSError as error:
+            msg = f"{self._starting}: cannot be written ({error.strerror}); check the folder"
+            raise EngineError(msg) from error
+        finally:
+            self._starting.unlink(missing_ok=True)
+        return scorer
+
+    def _refuse_what_killed_us(self) -> None:
+        """Refuse the engine whose loading the process before this one did not live through.
+
+        Once: it may have been killed for another reason.
+        """
+        try:
+            name = self._starting.read_text("utf-8")
+        except FileNotFoundError:
+            return
+        self._refuse(name, "the process died while it was loaded; the next start tries again")
+
+    def _refuse(self, name: str, problem: str) -> None:
+        self._refused[name] = problem
+        self.is_changed = True
+        logger().error("engine refused", engine=name, problem=problem)
+
+    @property
+    def _cache(self) -> Path:
+        return self._engine_dir / self._bundle.digest
+
+
+def _in_background(load: Callable[[], Scorer]) -> "Future[Scorer]":
+    """Call in a thread that does not hold up the end of the process."""
+    future: Future[Scorer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(load())
+        except BaseException as error:  # noqa: BLE001 -- raised again where the result is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -1,0 +1,43 @@
+"""The settings of inference: which engine, and what it may take of the processor."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+EngineName = Literal[
+    "onnxruntime-cpu/fp32",
+    "onnxruntime-cpu/int8",
+    "onnxruntime-cuda/fp32",
+    "onnxruntime-cuda/fp16",
+    "onnxruntime-tensorrt/fp16",
+    "onnxruntime-tensorrt/int8",
+    "openvino/fp32",
+    "openvino/bf16",
+    "openvino/int8",
+]
+"""`engine/precision`, as verdicts name it."""
+
+
+class InferenceSettings(BaseModel):
+    """How the model is run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["auto", EngineName] = "auto"
+    """auto: the fastest one here that reproduces the bundle's vectors. Whatever is set,
+    onnxruntime-cpu/fp32 judges where it fails."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """0: one a physical core that the process may use."""
+    cpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Processors that inference keeps to, by the kernel's numbers; none: all of them."""
+
+    @field_validator("cpus")
+    @classmethod
+    def _are_there(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        there = os.sched_getaffinity(0)
+        strange = sorted(set(value) - there)
+        if strange:
+            msg = f"this machine does not give us {strange}; it gives {sorted(there)}"
+            raise ValueError(msg)
+        return value

@@ -1,0 +1,46 @@
+"""What the station says of its models: who judges, and who should and does not."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ssn_agent.frames.layout import ModelNote
+from ssn_agent.ledger.status import model_in_force, station_status
+from ssn_agent.ledger.stream import follow
+from ssn_contract.messages import StationStatus
+from support.ledgers import open_writer, settings_in
+from support.records import DIGEST, new_journal
+
+REFUSED = "engine openvino/bf16 is refused, onnxruntime-cpu/fp32 judges: another answer"
+NOTES = {
+    "judges": ModelNote(1, DIGEST, "brightness", "1.0.0", "openvino/bf16", ""),
+    "one refused": ModelNote(1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", REFUSED),
+    "none": ModelNote(1, "", "", "", "", "no bundle is set"),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "engine", "alarms"),
+    [
+        ("judges", "openvino/bf16", []),
+        ("one refused", "onnxruntime-cpu/fp32", [f"left: {REFUSED}"]),
+        ("none", None, ["left: no bundle is set"]),
+    ],
+)
+def test_the_status_names_the_engine_that_judges_and_every_one_that_was_refused(
+    tmp_path: Path, case: str, engine: str | None, alarms: list[str]
+) -> None:
+    settings = settings_in(tmp_path)
+    with closing(new_journal(tmp_path / "left.journal")) as journal:
+        journal.note_model(NOTES[case])
+        status = station_status(
+            settings,
+            {"left": follow(journal, open_writer(settings))},
+            ledger_problem=None,
+            broker_problem=None,
+            undelivered=0,
+        )
+    [camera] = StationStatus.model_validate_json(status.model_dump_json()).cameras
+    assert (camera.engine, status.alarms) == (engine, alarms)
+    assert model_in_force(settings.station, "left", NOTES[case]).engine == engine

@@ -1,0 +1,96 @@
+"""bf16 is shipped with figures of its own, or not at all."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ssn_contract.manifest import Calibration
+from ssn_trainer.data.samples import Sample, load
+from ssn_trainer.pack import bf16 as module
+from ssn_trainer.pack.bf16 import Bf16, measure_bf16
+from ssn_trainer.pack.judge import Judged, judge
+
+SIZE = (32, 32)
+
+
+def exact(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Score a picture by its brightness: the map is the red channel, the score its mean."""
+    maps = inputs[..., 0].astype(np.float32)
+    return maps.mean(axis=(1, 2)), maps
+
+
+class Shifted:
+    """Stands for the engine: it answers with other figures."""
+
+    def __init__(self, by: float, *, upside_down: bool = False) -> None:
+        self._by, self._sign = by, -1 if upside_down else 1
+
+    def run(self, inputs: NDArray[np.uint8]) -> Any:
+        scores, maps = exact(inputs)
+        return self._sign * scores + self._by, maps + 2 * self._by
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    root = tmp_path_factory.mktemp("parts")
+    for label, levels in (("good", range(20, 60, 4)), ("bad", range(60, 100, 4))):
+        (root / label).mkdir()
+        for level in levels:
+            picture = np.full((*SIZE, 3), level, np.uint8)
+            assert cv2.imwrite(str(root / label / f"{level}.png"), picture)
+    return list(load(root).samples)
+
+
+def measured(samples: list[Sample], engine: Shifted, monkeypatch: pytest.MonkeyPatch) -> Bf16:
+    monkeypatch.setattr(module, "why_not", lambda _: None)
+    monkeypatch.setattr(module, "start_engine", lambda *_: engine)
+    fp32 = judge(exact, samples, *SIZE, lambda _: None)
+    return measure_bf16(b"", "model.onnx", exact, fp32, choose, SIZE, lambda _: None)
+
+
+def choose(judged: Judged) -> tuple[Calibration, Calibration]:
+    """Return the highest score and the highest peak as thresholds: they tell whose they are."""
+    score, peak = float(judged.scores.max()), float(judged.peaks.max())
+    return Calibration(threshold=score, slope=1.0), Calibration(threshold=peak, slope=1.0)
+
+
+def test_its_calibrations_are_those_of_its_own_answers_and_twice_the_shift_is_allowed(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = measured(samples, Shifted(0.25), monkeypatch).precision
+    assert precision is not None
+    assert (precision.name, precision.file) == ("bf16", "model.onnx")
+    assert precision.score.threshold == pytest.approx(96.25)
+    assert precision.map.threshold == pytest.approx(96.5)
+    assert precision.tolerance.score == pytest.approx(0.5, abs=2e-4)
+    assert precision.tolerance.map == pytest.approx(1.0, abs=2e-4)
+
+
+def test_it_is_left_out_where_it_costs_accuracy(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = measured(samples, Shifted(0.0, upside_down=True), monkeypatch)
+    assert found.precision is None
+    assert found.refused is not None
+    assert "i_auroc of the tune part is 0.0000 with it and 1.0000 without" in found.refused
+
+
+@pytest.mark.parametrize(("by", "is_in"), [(1.0, True), (1.4, False)])
+def test_without_bad_images_a_shift_is_held_against_the_spread_of_the_good_ones(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch, by: float, *, is_in: bool
+) -> None:
+    good = [sample for sample in samples if sample.label == "good"]  # a spread of 11.5
+    found = measured(good, Shifted(by), monkeypatch)
+    assert (found.precision is not None, found.refused is None) == (is_in, is_in)
+
+
+def test_where_the_machine_cannot_tell_nothing_is_shipped_and_nothing_is_said(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "why_not", lambda _: "not installed")
+    fp32 = judge(exact, samples, *SIZE, lambda _: None)
+    found = measure_bf16(b"", "model.onnx", exact, fp32, choose, SIZE, lambda _: None)
+    assert found == Bf16()
