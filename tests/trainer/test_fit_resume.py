@@ -61,6 +61,11 @@ def cut_off(data: Path, out: Path, after: int, patch: pytest.MonkeyPatch, **opti
             fitted(data, out, **options)
 
 
+def forget(trained: Learned) -> None:
+    for checkpoint in trained.checkpoints:
+        checkpoint.remove()
+
+
 def weights(trained: Learned) -> dict[str, Tensor]:
     return dict(trained.network.state_dict())
 
@@ -87,7 +92,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def features(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all features are cached."""
     out = tmp_path_factory.mktemp("cached")
-    fitted(few, out, epochs=1)[0].checkpoint.remove()
+    forget(fitted(few, out, epochs=1)[0])
     return out
 
 
@@ -111,7 +116,7 @@ def test_what_is_cut_off_after_any_epoch_ends_as_if_it_had_not_been(
     uncut, _ = fitted(few, out, **options)
     state = content(out / CHECKPOINT)
     for epoch in range(1, uncut.trained.epochs + 1):
-        uncut.checkpoint.remove()
+        forget(uncut)
         cut_off(few, out, epoch, monkeypatch, **options)
         resumed, said = fitted(few, out, **options)
         assert f"going on after epoch {epoch}" in said

@@ -14,7 +14,14 @@ from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import make_recipe
 from ssn_trainer.fit.truth import Truth
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import GapCamHead, LeanHead, Novelty, SuperSimpleNetHead, Variant
+from ssn_trainer.model.heads import (
+    GapCamHead,
+    LeanHead,
+    Novelty,
+    SuperSimpleNetHead,
+    Variant,
+    mean_head,
+)
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 
@@ -59,6 +66,26 @@ def test_the_extractor_stays_frozen_when_its_network_is_set_to_train(backbone: n
     extractor = Extractor(backbone, 1).train()
     assert not any(module.training for module in extractor.backbone.modules())
     assert not any(p.requires_grad for p in extractor.parameters())
+
+
+def test_the_mean_of_heads_is_one_head_with_the_mean_of_their_maps(
+    generator: torch.Generator,
+) -> None:
+    heads = [LeanHead(24, 16, 0.02, labels=False, directions=5) for _ in range(3)]
+    for head in heads:
+        for name, value in head.segmentation.state_dict().items():
+            if value.is_floating_point():  # batch norm as if it had seen images, too
+                value.copy_(torch.rand(value.shape, generator=generator) + ("var" in name))
+        nn.init.normal_(head.adaptor.get_parameter("bias"), generator=generator)
+    features = torch.randn(2, 24, 8, 8, generator=generator)
+    maps = [head.eval()(features)[1] for head in heads]
+    mean = mean_head(heads)
+    score, anomaly_map = mean(features)
+    assert not any(module.training for module in mean.modules())
+    assert torch.allclose(anomaly_map, sum(maps) / 3, atol=1e-5)
+    assert torch.allclose(score, mean.highest(anomaly_map))
+    assert isinstance(mean.pooled, Novelty)
+    assert mean.pooled.basis.shape == (5, 72)
 
 
 def test_a_flat_map_stays_flat_up_to_the_border(backbone: nn.Module) -> None:

@@ -90,13 +90,14 @@ def crossval(
             folds = read_folds(folds_file, dataset, order.seed)
     for note in dataset.notes:
         console.print(f"data: {note}")
-    results, checkpoints = [], []
+    results: list[FoldResult] = []
+    checkpoints: list[Checkpoint] = []
     for number, fold in enumerate(folds, 1):
         console.rule(f"fold {number} of {len(folds)}")
         named = replace(order, name=f"{order.name}-fold{number}")
-        result, checkpoint = _run_fold(named, fold, console)
+        result, written = _run_fold(named, fold, console)
         results.append(result)
-        checkpoints.append(checkpoint)
+        checkpoints += written
     for checkpoint in checkpoints:  # kept until here: what is cut off trains no fold twice
         checkpoint.remove()
     tested = {s.name for fold in folds for s in fold.split.test}
@@ -123,7 +124,9 @@ def as_json(fold: FoldResult) -> dict[str, object]:
     }
 
 
-def _run_fold(order: Order, fold: Fold, console: Console) -> tuple[FoldResult, Checkpoint]:
+def _run_fold(
+    order: Order, fold: Fold, console: Console
+) -> tuple[FoldResult, tuple[Checkpoint, ...]]:
     start = time.monotonic()
     learned = learn(order, fold.split, console)
     engine = OrtCpuEngine(export_onnx(learned.network), order.height, order.width)
@@ -156,7 +159,7 @@ def _run_fold(order: Order, fold: Fold, console: Console) -> tuple[FoldResult, C
         without_leaks=clean,
         seconds=time.monotonic() - start,
     )
-    return result, learned.checkpoint
+    return result, learned.checkpoints
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -29,6 +29,7 @@ from ssn_trainer.model.heads import (
     LeanHead,
     SuperSimpleNetHead,
     Variant,
+    mean_head,
 )
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
@@ -86,7 +87,7 @@ class Learned:
     masks: int
     """How many masks of the training part were learned from."""
     trained: Trained
-    checkpoint: Checkpoint
+    checkpoints: tuple[Checkpoint, ...]
     """Where the training can be gone on with until the bundle is written."""
 
 
@@ -140,7 +141,8 @@ def fit(
     console.print(f"threshold: {packed.chosen.method}")
     for remark in packed.remarks:
         console.print(remark)
-    learned.checkpoint.remove()
+    for checkpoint in learned.checkpoints:
+        checkpoint.remove()
     seconds = time.monotonic() - start
     return Fitted(packed, learned.regime, data, learned.masks, learned.trained, seconds)
 
@@ -169,22 +171,52 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
         store.fill(seen.tune, flips=False, advance=advance)
     if recipe.standardise:
         standardise(network, store, [s for s in seen.train if s.label == "good"])
+    trained, checkpoints = _train_members(network, store, seen, regime, recipe, order, console)
     set_decision(network, store, seen.train, recipe)
-    path = order.out / f"{order.name}.checkpoint.safetensors"
-    deciding = _deciding(order, recipe, regime, store, seen)
-    checkpoint = Checkpoint(path, deciding, console.print)
-    if order.fresh:
-        checkpoint.remove()
-    with progress(console, "training", recipe.epochs) as advance:
-
-        def report(epoch: int, loss: float, tune_loss: float) -> None:
-            advance(1)
-            console.print(f"epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
-
-        trained = train(network, store, seen, regime, recipe, order.seed, checkpoint, report)
     weigh_pooled(network, store, seen.tune, recipe, console.print)
     masks = sum(s.mask is not None for s in seen.train)
-    return Learned(network, regime, recipe, parts, masks, trained, checkpoint)
+    return Learned(network, regime, recipe, parts, masks, trained, checkpoints)
+
+
+def _train_members(
+    network: Network,
+    store: FeatureStore,
+    seen: Split,
+    regime: Regime,
+    recipe: Recipe,
+    order: Order,
+    console: Console,
+) -> tuple[Trained, tuple[Checkpoint, ...]]:
+    """Train the recipe's members, each by a seed of its own; the network gets their mean.
+
+    Epochs are those of the longest training, the tune loss is the mean. Raises as `train` does.
+    """
+    heads, trained, checkpoints = [], [], []
+    deciding = _deciding(order, recipe, regime, store, seen)
+    with progress(console, "training", recipe.members * recipe.epochs) as advance:
+        for member in range(recipe.members):
+            which = f"{member + 1} of {recipe.members}, " if recipe.members > 1 else ""
+
+            def report(epoch: int, loss: float, tune_loss: float, which: str = which) -> None:
+                advance(1)
+                console.print(f"{which}epoch {epoch}: loss {loss:.4f}, tune loss {tune_loss:.4f}")
+
+            seed = order.seed * recipe.members + member
+            network.head = build_head(order, recipe, regime, network.extractor.channels, seed)
+            network.to(store.device).to(memory_format=torch.channels_last)
+            number = f".{member + 1}" if recipe.members > 1 else ""
+            path = order.out / f"{order.name}{number}.checkpoint.safetensors"
+            checkpoint = Checkpoint(path, {**deciding, "member": member}, console.print)
+            if order.fresh:
+                checkpoint.remove()
+            trained.append(train(network, store, seen, regime, recipe, seed, checkpoint, report))
+            heads.append(network.head)
+            checkpoints.append(checkpoint)
+    if len(heads) > 1:
+        network.head = mean_head([head for head in heads if isinstance(head, LeanHead)])
+    losses = [one.tune_loss for one in trained]
+    longest = max(trained, key=lambda one: one.epochs)
+    return replace(longest, tune_loss=sum(losses) / len(losses)), tuple(checkpoints)
 
 
 def _settings(order: Order, learned: Learned) -> dict[str, object]:
@@ -238,30 +270,28 @@ def build_network(order: Order, recipe: Recipe, regime: Regime) -> Network:
     """Build the untrained network; the head's first weights come from the seed."""
     backbone = build_backbone(order.backbone, order.weights, order.seed)
     extractor = Extractor(backbone, recipe.upscale)
-    torch.manual_seed(order.seed)
-    head: AnyHead
+    head = build_head(order, recipe, regime, extractor.channels, order.seed)
+    network = Network(extractor, head, order.height, order.width, recipe.smoothing)
+    # Channels last is the faster order on CPUs and GPUs alike; results are the same.
+    return network.to(memory_format=torch.channels_last)
+
+
+def build_head(order: Order, recipe: Recipe, regime: Regime, channels: int, seed: int) -> AnyHead:
+    """Build an untrained head for merged features of so many channels."""
+    torch.manual_seed(seed)
     if recipe.head is Head.GAP_CAM:
-        head = GapCamHead(extractor.channels, recipe.cls_channels)
-    elif recipe.head is Head.LEAN:
-        head = LeanHead(
-            extractor.channels,
+        return GapCamHead(channels, recipe.cls_channels)
+    if recipe.head is Head.LEAN:
+        return LeanHead(
+            channels,
             recipe.hidden,
             recipe.highest_share,
             recipe.adaptor,
             labels=regime is not Regime.UNSUPERVISED,
             directions=recipe.novelty_directions,
         )
-    else:
-        head = SuperSimpleNetHead(
-            extractor.channels,
-            recipe.hidden,
-            recipe.cls_channels,
-            order.variant or "jims",
-            recipe.adaptor,
-        )
-    network = Network(extractor, head, order.height, order.width, recipe.smoothing)
-    # Channels last is the faster order on CPUs and GPUs alike; results are the same.
-    return network.to(memory_format=torch.channels_last)
+    variant = order.variant or "jims"
+    return SuperSimpleNetHead(channels, recipe.hidden, recipe.cls_channels, variant, recipe.adaptor)
 
 
 def choose_device(name: str) -> torch.device:

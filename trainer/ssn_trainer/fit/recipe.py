@@ -60,6 +60,8 @@ class Recipe:
     cells: int
     """Cells of a training step, drawn from the images of a batch; 0: all of them. For heads that
     look at each cell by itself and learn from nothing but noise."""
+    members: int
+    """Lean heads that are trained by seeds of their own and averaged into one."""
     averaging: float
     """Share of the running average of the weights that each step keeps; 0: the last weights."""
     flips: bool
@@ -97,6 +99,7 @@ _PUBLISHED = Recipe(
     weight_decay=1e-5,
     schedule="published",
     cells=0,
+    members=1,
     averaging=0.0,
     flips=False,
     balanced=False,
@@ -161,17 +164,24 @@ def make_recipe(
                 schedule="one-cycle",
                 lr_heads=2e-3,
                 map_weight=3.0,
+                smoothing=1.2,  # wider, it blurs thin defects
                 patience=5,
             )
     elif preset == "default" and recipe.head is Head.LEAN and adaptor != "nonlinear":
         # Neighbouring cells teach the same: few from each image, and many steps. Training ends
-        # before all good cells fall onto one point, which more steps lead to.
+        # before all good cells fall onto one point, which more steps lead to. What a head then sees
+        # hangs on its first weights, so several are averaged.
         recipe = replace(
-            recipe, cells=2048, epochs=3, schedule="one-cycle", lr_adaptor=2e-3, lr_heads=2e-3
+            recipe,
+            cells=2048,
+            members=3,
+            epochs=3,
+            schedule="one-cycle",
+            lr_adaptor=2e-3,
+            lr_heads=2e-3,
         )
     if preset == "default" and regime in {Regime.MIXED, Regime.FULL}:
-        # A share of a cell places an edge by itself; wider smoothing would only blur it again.
-        recipe = replace(recipe, map_loss="coverage", map_weight=20.0, smoothing=1.2)
+        recipe = replace(recipe, map_loss="coverage", map_weight=20.0)
     if noise is not None or noise_scale is not None:
         default = _LEARNED_SCALE[preset] if noise == "learned" else recipe.noise_scale
         recipe = replace(recipe, noise=noise or "gaussian", noise_scale=noise_scale or default)

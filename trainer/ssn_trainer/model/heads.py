@@ -1,5 +1,6 @@
 """Merged features to a raw score and a raw map: SuperSimpleNet's heads, and GAP+CAM."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -93,6 +94,43 @@ class LeanHead(nn.Module):
         cells = anomaly_map.flatten(1)  # [N, 1, h, w] -> [N, h * w]
         k = max(1, round(self.highest_share * cells.shape[1]))
         return cells.topk(k, dim=1).values.mean(dim=1)
+
+
+def mean_head(heads: Sequence[LeanHead]) -> LeanHead:
+    """One head whose map is the mean of several heads' maps: exact, and a stack of their units.
+
+    Each begins with two linear layers, W (A x + a) + w, which are one: (W A) x + (W a + w).
+    Stacked, they feed one batch norm, and the last layer takes the mean of what each would give.
+    The heads have a linear adaptor; the term over pooled features is that of an untrained head.
+    """
+    first = heads[0]
+    fused = [_fuse(head.adaptor, head.segmentation[0]) for head in heads]
+    hidden, channels = torch.cat([weight for weight, _ in fused]).shape
+    labels = isinstance(first.pooled, nn.Linear)
+    directions = 0 if isinstance(first.pooled, nn.Linear) else len(first.pooled.basis)
+    share = first.highest_share
+    mean = LeanHead(channels, hidden, share, "none", labels=labels, directions=directions)
+    norms = [head.segmentation[1].state_dict() for head in heads]
+    state = {
+        # [hidden, C] -> [hidden, C, 1, 1]
+        "0.weight": torch.cat([weight for weight, _ in fused])[:, :, None, None],
+        "0.bias": torch.cat([bias for _, bias in fused]),
+        "3.weight": torch.cat([h.segmentation[3].state_dict()["weight"] for h in heads], dim=1)
+        / len(heads),
+    }
+    for name, value in norms[0].items():
+        stacked = torch.cat([norm[name] for norm in norms]) if value.ndim else value
+        state[f"1.{name}"] = stacked
+    mean.segmentation.load_state_dict(state)
+    return mean.to(fused[0][0].device).eval()
+
+
+def _fuse(adaptor: nn.Module, layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [hidden, C] and bias [hidden] of two 1 x 1 convolutions, one behind the other."""
+    inner, outer = adaptor.state_dict(), layer.state_dict()
+    # [out, in, 1, 1] -> [out, in]
+    a, w = (s["weight"].double().squeeze(-1).squeeze(-1) for s in (inner, outer))
+    return w @ a, w @ inner["bias"].double() + outer["bias"].double()
 
 
 class Novelty(nn.Module):
