@@ -6,6 +6,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from ssn_trainer.model.network import Network
+from ssn_trainer.pack.compile.network import compile_network
 
 OPSET = 18
 _SMALL = 256
@@ -13,12 +14,15 @@ _SMALL = 256
 
 
 def export_onnx(network: Network) -> bytes:
-    """Return the graph: `image` uint8 [N, H, W, 3] to `score` [N] and `map` [N, H, W], N free."""
-    network = network.cpu().eval()
+    """Return the graph: `image` uint8 [N, H, W, 3] to `score` [N] and `map` [N, H, W], N free.
+
+    It is the compiled network (`pack.compile`), which computes the same with less work.
+    """
+    compiled = compile_network(network.cpu().eval())
     # Two images: a batch of one would be taken for a constant.
     example = torch.zeros(2, network.height, network.width, 3, dtype=torch.uint8)
     program = torch.onnx.export(
-        network,
+        compiled,
         (example,),
         dynamo=True,
         opset_version=OPSET,

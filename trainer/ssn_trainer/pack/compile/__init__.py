@@ -1,0 +1,1 @@
+"""A trained network to one that computes the same with less work, for inference alone."""
