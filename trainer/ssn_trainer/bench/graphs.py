@@ -68,6 +68,7 @@ def backbone_graph(backbone: str, size: NetworkInput) -> bytes:
 def quantise(graph: Path, out: Path, image: NDArray[np.uint8]) -> None:
     """Write a graph in int8, calibrated on one image [1, H, W, 3]: fit for its time alone."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class OneImage(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
         def __init__(self) -> None:
@@ -76,8 +77,10 @@ def quantise(graph: Path, out: Path, image: NDArray[np.uint8]) -> None:
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             return next(self._left, None)
 
+    ready = out.with_suffix(".ready.onnx")
+    quant_pre_process(graph, ready, skip_symbolic_shape=True)
     quantize_static(
-        graph,
+        ready,
         out,
         OneImage(),
         op_types_to_quantize=["Conv", "MaxPool", "Add"],

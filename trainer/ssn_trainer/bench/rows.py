@@ -93,28 +93,30 @@ def ratios(rows: Sequence[Row]) -> dict[str, float | None]:
 
 def show(found: Bench, console: Console) -> None:
     """Print the table, and what it is to be read with."""
-    titles = ("model", "engine", "batch", "median ms", "p99 ms", "images/s", "peak MB", "Δ score")
-    more = ("Δ I-AUROC", "Δ AP-det", "bound ms")
-    table = Table(*titles, *more, title=found.bundle, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=found.bundle, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    differences = () if found.judged is None else ("Δ I-AUROC", "Δ AP-det")
+    titles = ("batch", "ms", "p99 ms", "images/s", "peak MB", "bound ms", "Δ score", *differences)
+    for title in ("model", "engine"):
+        table.add_column(title, no_wrap=True)
+    for title in titles:
+        table.add_column(title, overflow="fold")
     for before, row in zip((None, *found.rows), found.rows, strict=False):
         if before is not None and before.model != row.model:
             table.add_section()
-        table.add_row(
-            row.model,
-            f"{row.engine}/{row.precision}",
-            str(row.batch),
-            f"{row.median_ms:.2f}",
-            f"{row.p99_ms:.2f}",
-            f"{row.images_per_second:.1f}",
-            f"{row.peak_memory_mb:.0f}",
+        cells = [
+            _shown(row.median_ms, ".4g"),
+            _shown(row.p99_ms, ".4g"),
+            _shown(row.images_per_second, ".4g"),
+            _shown(row.peak_memory_mb, ".0f"),
+            _shown(row.bound_ms, ".4g"),
             _shown(row.score_difference, ".2g"),
-            _shown(row.i_auroc_difference, "+.4f"),
-            _shown(row.ap_det_difference, "+.4f"),
-            _shown(row.bound_ms, ".2f"),
-        )
+        ]
+        if found.judged is not None:
+            cells += [_shown(row.i_auroc_difference, "+.4f"), _shown(row.ap_det_difference, "+.4f")]
+        table.add_row(row.model, f"{row.engine}/{row.precision}", str(row.batch), *cells)
     console.print(table)
     height, width = found.frame
-    console.print(f"{found.processor}, {found.threads} threads, {found.rounds} rounds.")
+    console.print(f"{found.processor}, {found.threads} threads, {found.rounds} rounds; ms: median.")
     console.print(
         f"bundle, published: a frame of {width} x {height} to score, verdict and map. backbone: "
         "from an image of its own size."
