@@ -17,7 +17,9 @@ AGENT_FOLDERS = {
     *("capture", "frames", "inference", "ledger", "publish", "labels", "bundles", "supervisor"),
     *("inference/engines", "demo"),
 }
-TRAINER_FOLDERS = {"data", "model", "fit", "measure", "pack", "pack/compile", "publish"}
+TRAINER_FOLDERS = {
+    *("data", "model", "fit", "measure", "pack", "pack/compile", "bench", "publish"),
+}
 LATER = {AGENT / "labels", TRAINER / "publish"}
 """Named in the layout, and nothing of theirs is there yet."""
 

@@ -171,6 +171,27 @@ def table(
 
 
 @app.command()
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="A .ssn file.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Labelled images, for what each precision costs of the accuracy."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Each engine's turns, in turn.")] = 10,
+    format_: DataFormat = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time a bundle on every engine here, beside the published graph and the backbone alone."""
+    from ssn_trainer.bench import rows, run  # as above
+
+    found = run.bench(bundle, data, Console(stderr=True), rounds=rounds, format=format_)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), allow_nan=False))
+    else:
+        rows.show(found, Console())
+
+
+@app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="A .ssn file.")],
     report: Annotated[

@@ -15,7 +15,7 @@ from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.scorer import Scorer
 from ssn_trainer.data.images import drop_blank_masks
 from ssn_trainer.data.listing import Format
-from ssn_trainer.data.samples import load_test
+from ssn_trainer.data.samples import Sample, load_test
 from ssn_trainer.errors import DataError
 from ssn_trainer.measure.bootstrap import Interval
 from ssn_trainer.pack.bundle import listed_groups, used_digests
@@ -53,18 +53,7 @@ def evaluate(
     start = time.monotonic()
     bundle = Bundle.open(path)
     scorer = Scorer(bundle)
-    offered = load_test(data, format)
-    for note in offered.notes:
-        console.print(f"data: {note}", markup=False)
-    used, groups = used_digests(bundle), listed_groups(bundle)
-    unseen = [
-        replace(s, group=groups.get(s.digest, s.group))
-        for s in offered.samples
-        if s.digest not in used
-    ]
-    if not unseen:
-        msg = f"{data}: {path.name} was trained or tuned on all of its images; give it others"
-        raise DataError(msg)
+    unseen, left_out = unseen_samples(bundle, data, format, console)
     judgeable, blank = drop_blank_masks(unseen)
     if blank:
         console.print(f"{len(blank)} masks mark nothing, as that of {blank[0]}: counted as no mask")
@@ -82,9 +71,34 @@ def evaluate(
         scorer.precision.score.threshold,
         judged,
         calibrate(judged.scores, scorer.precision.score),
-        len(offered.samples) - len(unseen),
+        left_out,
         time.monotonic() - start,
     )
+
+
+def unseen_samples(
+    bundle: Bundle,
+    data: Path,
+    format: Format,  # noqa: A002 -- the option's name
+    console: Console,
+) -> tuple[list[Sample], int]:
+    """Return the images of `data` to judge a bundle on, and how many it was trained or tuned on.
+
+    Raises BundleError, PackError, and DataError, also where no image is left.
+    """
+    offered = load_test(data, format)
+    for note in offered.notes:
+        console.print(f"data: {note}", markup=False)
+    used, groups = used_digests(bundle), listed_groups(bundle)
+    unseen = [
+        replace(s, group=groups.get(s.digest, s.group))
+        for s in offered.samples
+        if s.digest not in used
+    ]
+    if not unseen:
+        msg = f"{data}: {bundle.path.name} was trained or tuned on all of its images"
+        raise DataError(f"{msg}; give it others")
+    return unseen, len(offered.samples) - len(unseen)
 
 
 def write_scores(result: Evaluation, path: Path) -> None:

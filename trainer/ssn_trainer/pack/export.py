@@ -1,9 +1,12 @@
 """The network to an ONNX graph: uint8 pixels in, raw scores and raw maps out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.compile.network import compile_network
@@ -19,15 +22,20 @@ def export_onnx(network: Network) -> bytes:
     It is the compiled network (`pack.compile`), which computes the same with less work.
     """
     compiled = compile_network(network.cpu().eval())
+    return export_graph(compiled, network.height, network.width, ("score", "map"))
+
+
+def export_graph(module: nn.Module, height: int, width: int, outputs: Sequence[str]) -> bytes:
+    """Return a module as it is: `image` uint8 [N, height, width, 3] to `outputs`, N free."""
     # Two images: a batch of one would be taken for a constant.
-    example = torch.zeros(2, network.height, network.width, 3, dtype=torch.uint8)
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     program = torch.onnx.export(
-        compiled,
+        module,
         (example,),
         dynamo=True,
         opset_version=OPSET,
         input_names=["image"],
-        output_names=["score", "map"],
+        output_names=list(outputs),
         dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
         external_data=False,
         verbose=False,
