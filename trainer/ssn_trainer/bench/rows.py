@@ -95,7 +95,7 @@ def show(found: Bench, console: Console) -> None:
     """Print the table, and what it is to be read with."""
     table = Table(title=found.bundle, box=box.SIMPLE, padding=(0, 1, 0, 0))
     differences = () if found.judged is None else ("Δ I-AUROC", "Δ AP-det")
-    titles = ("batch", "ms", "p99 ms", "images/s", "peak MB", "bound ms", "Δ score", *differences)
+    titles = ("batch", "ms", "p99 ms", "img/s", "peak MB", "bound ms", "Δ score", *differences)
     for title in ("model", "engine"):
         table.add_column(title, no_wrap=True)
     for title in titles:
@@ -104,12 +104,12 @@ def show(found: Bench, console: Console) -> None:
         if before is not None and before.model != row.model:
             table.add_section()
         cells = [
-            _shown(row.median_ms, ".4g"),
-            _shown(row.p99_ms, ".4g"),
-            _shown(row.images_per_second, ".4g"),
-            _shown(row.peak_memory_mb, ".0f"),
-            _shown(row.bound_ms, ".4g"),
-            _shown(row.score_difference, ".2g"),
+            _number(row.median_ms),
+            _number(row.p99_ms),
+            _number(row.images_per_second),
+            _number(row.peak_memory_mb),
+            _number(row.bound_ms),
+            _shown(row.score_difference, ".1g"),
         ]
         if found.judged is not None:
             cells += [_shown(row.i_auroc_difference, "+.4f"), _shown(row.ap_det_difference, "+.4f")]
@@ -138,6 +138,11 @@ def _fastest(rows: Iterable[Row]) -> Row | None:
 
 def _ratio(one: Row | None, other: Row | None) -> float | None:
     return one.median_ms / other.median_ms if one and other else None
+
+
+def _number(value: float | None) -> str:
+    """Three digits, or all before the point: columns stay narrow."""
+    return _shown(value, ".0f" if value is not None and value >= 100 else ".3g")
 
 
 def _shown(value: float | None, form: str) -> str:
