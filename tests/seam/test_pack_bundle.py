@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ssn_agent.bundles.archive import Bundle
 from ssn_agent.frames.pixels import read_image
 from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.scorer import Scorer
+from ssn_agent.inference.settings import EngineName
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import split
@@ -25,12 +27,14 @@ from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, SuperSimpleNe
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack import bundle as packing
-from ssn_trainer.pack.bf16 import BF16_ENGINE
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack, used_digests
 from ssn_trainer.pack.export import export_onnx
 
 HEIGHT, WIDTH = 48, 64
+BF16_ENGINE: EngineName = "openvino/bf16"
 TITLE = Title("drawn", "1", Regime.WEAK, "resnet18")
+pack_alone = partial(pack, twins=())
+"""Without twins: what most tests here look at has none."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ def network(head: str = "supersimplenet", *, upscale: int = 1) -> Network:
 
 @pytest.fixture(scope="module")
 def packed(data: Labelled, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    return pack(network(), TITLE, data, tmp_path_factory.mktemp("out"))
+    return pack_alone(network(), TITLE, data, tmp_path_factory.mktemp("out"))
 
 
 @pytest.mark.parametrize(("head", "upscale"), [("supersimplenet", 2), ("lean", 1), ("gap-cam", 1)])
@@ -80,7 +84,7 @@ def test_the_agent_computes_what_the_trainer_computed(
     data: Labelled, tmp_path: Path, head: str, upscale: int
 ) -> None:
     whole = network(head, upscale=upscale)
-    scorer = Scorer(Bundle.open(pack(whole, TITLE, data, tmp_path).path))
+    scorer = Scorer(Bundle.open(pack_alone(whole, TITLE, data, tmp_path).path))
     inputs = np.random.default_rng(1).integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
     scores, maps = scorer.score_inputs(inputs)
     with torch.inference_mode():
@@ -93,8 +97,8 @@ def test_the_agent_computes_what_the_trainer_computed(
 def test_bf16_of_the_same_file_keeps_to_the_vectors_within_a_tolerance_of_its_own(
     data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssn_trainer.pack.bf16.MOST_LOST", 1.0)  # a random network judges at random
-    bundle = Bundle.open(pack(network("lean"), TITLE, data, tmp_path).path)
+    monkeypatch.setattr("ssn_trainer.pack.twin.MOST_LOST", 1.0)  # a random network judges at random
+    bundle = Bundle.open(pack(network("lean"), TITLE, data, tmp_path, twins=["bf16"]).path)
     scorer = Scorer(bundle, engine=BF16_ENGINE)
     assert 0 < scorer.check_vectors() <= scorer.precision.tolerance.score
     fp32 = bundle.manifest.precision("fp32")
@@ -157,7 +161,7 @@ def test_the_report_is_an_entry_that_the_agent_does_not_need(packed: Packed) -> 
 def test_half_size_weights_still_prove_themselves(
     packed: Packed, data: Labelled, tmp_path: Path
 ) -> None:
-    half = pack(network(), TITLE, data, tmp_path, half_weights=True)
+    half = pack_alone(network(), TITLE, data, tmp_path, half_weights=True)
     Scorer(Bundle.open(half.path)).check_vectors()
     sizes = [len(Bundle.open(p.path).read("model.onnx")) for p in (half, packed)]
     assert sizes[0] < 0.55 * sizes[1]
@@ -190,7 +194,7 @@ def test_a_graph_that_differs_from_its_network_is_not_packed(
     graph = export_onnx(other)
     monkeypatch.setattr(packing, "export_onnx", lambda _: graph)
     with pytest.raises(PackError, match="exported graph's score differs"):
-        pack(network(), TITLE, data, tmp_path)
+        pack_alone(network(), TITLE, data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -206,7 +210,7 @@ def test_a_bundle_that_does_not_reproduce_its_vectors_never_appears(
 
     monkeypatch.setattr(packing, "_add_vectors", lying)
     with pytest.raises(PackError, match="does not reproduce"):
-        pack(network(), TITLE, data, tmp_path)
+        pack_alone(network(), TITLE, data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -215,7 +219,7 @@ def test_metrics_are_left_to_eval_where_the_layout_marks_the_test_part(
 ) -> None:
     # `load` does not open a marked test part.
     marked = Labelled(data.dataset, dataclasses.replace(data.split, test=()), 0)
-    packed = pack(network(), TITLE, marked, tmp_path)
+    packed = pack_alone(network(), TITLE, marked, tmp_path)
     assert set(packed.metrics.values()) == {None}
     assert Bundle.open(packed.path).manifest.metrics == {}
     assert "There is no test part here" in Bundle.open(packed.path).read("report.html").decode()

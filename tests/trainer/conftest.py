@@ -58,8 +58,8 @@ def order(data: Path, out: Path, regime: Regime | None, **changes: Any) -> Order
 
 
 def quiet_fit(wanted: Order) -> Fitted:
-    """Fit without a word."""
-    return fit(wanted, "1", Console(quiet=True))
+    """Fit without a word, and without twins."""
+    return fit(wanted, "1", Console(quiet=True), twins=())
 
 
 def learn_from_folder(wanted: Order, console: Console | None = None) -> Learned:

@@ -42,6 +42,7 @@ def test_fit_says_which_limit_the_data_cannot_support(
     code, out, err = run(
         "fit", plates, "--out", tmp_path, "--weights", "none", "--image-size", 64, "--epochs", 1,
         "--group-by", ".*", "--json", "--max-false-reject", 0.6, "--max-escape", 0.01,
+        "--precisions", "none",
     )  # fmt: skip
     assert code == 0
     answer = json.loads(out.splitlines()[-1])
@@ -50,6 +51,7 @@ def test_fit_says_which_limit_the_data_cannot_support(
     assert choice["escape"]["supported"] is False
     assert choice["escape"]["parts"] == choice["bad_images"] == 4
     manifest = Bundle.open(Path(answer["bundle"])).manifest
+    assert [precision.name for precision in manifest.precisions] == ["fp32"]
     assert manifest.threshold.model_dump() == choice
     said = " ".join(err.split())
     assert "threshold: for the stated limits" in said
@@ -181,6 +183,7 @@ def test_fit_and_eval_take_a_table_and_the_name_of_its_layout(
     code, out, _ = run(
         "fit", data / "all.csv", "--format", "csv", "--group-by", ".*", "--out", tmp_path / "out",
         "--weights", "none", "--image-size", 64, "--epochs", 1, "--device", "cpu", "--json",
+        "--precisions", "none",
     )  # fmt: skip
     answer = json.loads(out.splitlines()[-1])
     assert code == 0
@@ -219,6 +222,7 @@ def test_version_and_help_need_no_torch() -> None:
         (["--variant", "icpr"], 2, "--head supersimplenet"),
         (["--max-escape", "1"], 2, "--max-escape 1: give a share"),
         (["--max-false-reject", "nan"], 2, "--max-false-reject nan"),
+        (["--precisions", "int4"], 2, "--precisions int4: use bf16, int8, both"),
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(

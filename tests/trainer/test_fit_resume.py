@@ -191,7 +191,7 @@ def process(data: Path, out: Path) -> "subprocess.Popen[str]":
         *(sys.executable, "-m", "ssn_trainer.cli", "fit", data, "--out", out, "--regime", "full"),
         *("--weights", "none", "--image-size", 32, "--batch", 4, "--group-by", ".*"),
         *("--name", "plates", "--bundle-version", 1, "--device", "cpu", "--epochs", 6),
-        *("--noise", "gaussian"),
+        *("--noise", "gaussian", "--precisions", "none"),
     ]
     return subprocess.Popen(
         [str(word) for word in command],

@@ -16,7 +16,7 @@ from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError
 from ssn_trainer.errors import TrainerError, UsageError
-from ssn_trainer.options import Data, DataFormat, GroupBy, takes_order
+from ssn_trainer.options import Data, DataFormat, GroupBy, takes_order, twins_of
 
 if TYPE_CHECKING:
     from ssn_trainer.fit.job import Order
@@ -45,6 +45,9 @@ def fit(
         float | None, typer.Option(help="Share of bad parts that may pass, as 0.01.")
     ] = None,
     bundle_version: Annotated[str | None, typer.Option(help="[default: date and time]")] = None,
+    precisions: Annotated[
+        str, typer.Option(help="To try beside fp32: bf16, int8, both with a comma, or none.")
+    ] = "bf16,int8",
     as_json: Json = False,
 ) -> None:
     """Train a model on DATA and write its bundle."""
@@ -55,8 +58,13 @@ def fit(
     if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}", version):
         msg = f"--bundle-version {version}: use up to 64 letters, digits, ., + and -, as 1.2.0"
         raise UsageError(msg)
-    limits = Limits(max_false_reject, max_escape)
-    fitted = job.fit(order, version, Console(stderr=True), limits=limits)
+    fitted = job.fit(
+        order,
+        version,
+        Console(stderr=True),
+        limits=Limits(max_false_reject, max_escape),
+        twins=twins_of(precisions),
+    )
     parts = fitted.data.split
     _answer(
         {

@@ -16,6 +16,7 @@ from ssn_trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from ssn_trainer.fit.job import Order  # torch takes seconds to load: --help need not wait
+    from ssn_trainer.pack.twin import TwinName
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled images, or a CSV of them.")]
 DataFormat = Annotated[
@@ -120,6 +121,18 @@ def takes_order(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {p.name: p.annotation for p in every}
     return run
+
+
+def twins_of(text: str) -> "list[TwinName]":
+    """Precisions with a comma between, or `none`, to names. Raises UsageError."""
+    from ssn_trainer.pack.twin import TWINS
+
+    names = [] if text == "none" else text.split(",")
+    strange = [name for name in names if name not in TWINS]
+    if strange:
+        msg = f"--precisions {text}: use {', '.join(TWINS)}, both with a comma, or none"
+        raise UsageError(msg)
+    return [name for name in TWINS if name in names]
 
 
 def _check_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
 from ssn_trainer.pack.report import Making
+from ssn_trainer.pack.twin import TWINS, TwinName
 from ssn_trainer.progress import progress
 
 CACHE = "features"
@@ -111,11 +113,12 @@ def fit(
     *,
     limits: Limits = _NO_LIMITS,
     half_weights: bool = False,
+    twins: Sequence[TwinName] = TWINS,
 ) -> Fitted:
     """Train a model and write its bundle into `order.out`; progress goes to `console`.
 
     `limits` are for the threshold; without any it is that of the best F1. `half_weights` stores the
-    weights as float16: half the size, other scores in the fourth digit.
+    weights as float16: half the size, other scores in the fourth digit. `twins`: as in `pack`.
 
     Raises DataError, WeightsError, UsageError, TrainingError, PackError and the agent's errors.
     """
@@ -136,6 +139,7 @@ def fit(
             limits=limits,
             making=Making(_settings(order, learned), time.monotonic() - start),
             half_weights=half_weights,
+            twins=twins,
             advance=advance,
         )
     console.print(f"threshold: {packed.chosen.method}")

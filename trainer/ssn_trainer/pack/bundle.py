@@ -28,22 +28,26 @@ from ssn_trainer.measure.limits import Limits, unsupported
 from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
-from ssn_trainer.pack.bf16 import BF16_ENGINE, measure_bf16
 from ssn_trainer.pack.export import export_onnx, halve_weights
 from ssn_trainer.pack.gallery import FULL, SMALL, Painter
+from ssn_trainer.pack.int8 import quantise
 from ssn_trainer.pack.judge import Figures, Judged, figures, judge
 from ssn_trainer.pack.reference import describe
 from ssn_trainer.pack.report import Facts, Making, render
+from ssn_trainer.pack.twin import TWINS, Twin, TwinName, engines_for, measure_twin
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3
 """Largest differences from the torch model, relative to the largest value where that exceeds 1."""
 
 _MODEL = "model.onnx"
+_INT8 = "model.int8.onnx"
 _DATA = "data.json"
 _REFERENCE = "reference.json"
 _REPORT = "report.html"
 _VECTORS = 4
+_CALIBRATION = 32
+"""Images that the ranges of int8 are taken from: enough for ranges, and a second or two."""
 _NO_LIMITS = Limits()
 _UNTOLD = Making()
 
@@ -93,6 +97,7 @@ def pack(
     limits: Limits = _NO_LIMITS,
     making: Making = _UNTOLD,
     half_weights: bool = False,
+    twins: Sequence[TwinName] = TWINS,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Packed:
     """Write `out`/NAME-VERSION.ssn and prove that the agent's scorer reproduces it.
@@ -100,30 +105,25 @@ def pack(
     Threshold (within `limits`) and calibration come from the tune part, metrics from the test part
     (all None where the layout marks the test part: `eval` gives them then). `making` is told in the
     report. `half_weights` rounds the stored weights to float16 before any of these are taken, and
-    keeps the report's pictures small. `advance` is told how many images are judged.
+    keeps the report's pictures small. `twins`: the precisions to try beside fp32; one that costs
+    too much accuracy is left out, with a remark. `advance` is told how many images are judged.
 
     The bundle appears at its path only when its vectors were replayed. Raises PackError where they
     are not reproduced or graph and network differ, DataError, EngineError and OSError.
     """
     height, width = network.height, network.width
-    graph = export_onnx(network)
-    vectors = _choose_vectors(data.split.tune)
-    _check_parity(network, OrtCpuEngine(graph, height, width), vectors)
-    if half_weights:
-        graph = halve_weights(graph)
+    exported = export_onnx(network)
+    vectors = _spread(data.split.tune, _VECTORS)
+    _check_parity(network, OrtCpuEngine(exported, height, width), vectors)
+    graph = halve_weights(exported) if half_weights else exported
     engine = OrtCpuEngine(graph, height, width)
 
     tune = judge(engine.run, data.split.tune, height, width, advance)
     threshold, score, map_calibration = _decide(tune, limits)
-    bf16 = measure_bf16(
-        graph,
-        _MODEL,
-        engine.run,
-        tune,
-        lambda judged: _decide(judged, limits)[1:],
-        (height, width),
-        advance,
-    )
+    files = {_MODEL: graph}
+    samples = _spread(_seen(title.regime, data.split), _CALIBRATION)
+    size = height, width
+    measured = _add_twins(files, twins, exported, samples, engine, tune, limits, size, advance)
     test = data.split.test
     tested = judge(engine.run, test, height, width, advance, pixels=True)
     found = figures(tested)
@@ -131,11 +131,8 @@ def pack(
     good_scores = judge(engine.run, good, height, width, advance).scores
     reference = describe(good, good_scores, height, width)
 
-    files = {
-        _MODEL: graph,
-        _DATA: _json(_list_data(data)),
-        _REFERENCE: _json(reference),
-    }
+    files[_DATA] = _json(_list_data(data))
+    files[_REFERENCE] = _json(reference)
     entries, tolerance = _add_vectors(files, vectors, engine, height, width)
     manifest = _manifest(network, title) | {
         "threshold": threshold.model_dump(),
@@ -147,7 +144,7 @@ def pack(
                 "map": map_calibration.model_dump(),
                 "tolerance": tolerance,
             },
-            *([bf16.precision.model_dump()] if bf16.precision else []),
+            *(twin.precision.model_dump() for twin in measured if twin.precision),
         ],
         "metrics": _metrics(found),
         "vectors": entries,
@@ -170,7 +167,8 @@ def pack(
     files[_REPORT] = render(facts)
     path = out / f"{title.name}-{title.version}.ssn"
     _write_verified(path, manifest, files)
-    remarks = (*unsupported(threshold), *filter(None, (found.remark, bf16.refused)))
+    refused = [twin.refused for twin in measured]
+    remarks = (*unsupported(threshold), *filter(None, (found.remark, *refused)))
     return Packed(path, found.values, found.intervals, remarks, score.threshold, threshold)
 
 
@@ -185,6 +183,40 @@ def _decide(tune: Judged, limits: Limits) -> tuple[Threshold, Calibration, Calib
         [s.group for s in tune.samples if s.label == "bad"],
     )
     return threshold, score, choose_map_threshold(tune.peaks[is_good])
+
+
+def _add_twins(
+    files: dict[str, bytes],
+    names: Sequence[TwinName],
+    exported: bytes,
+    seen: Sequence[Sample],
+    engine: OrtCpuEngine,
+    tune: Judged,
+    limits: Limits,
+    size: tuple[int, int],
+    advance: Callable[[int], None],
+) -> list[Twin]:
+    """Put the graphs of the twins that may be shipped into `files`; return what became of each."""
+
+    def decide(judged: Judged) -> tuple[Calibration, Calibration]:
+        _, score, anomaly_map = _decide(judged, limits)
+        return score, anomaly_map
+
+    twins = []
+    for name in names:
+        file, graph = _MODEL, files[_MODEL]
+        if name == "int8":
+            file, graph = _INT8, quantise(exported, seen, *size)
+        twin = measure_twin(name, graph, file, engine.run, tune, decide, size, advance)
+        if twin.precision is not None:
+            files[file] = graph
+        twins.append(twin)
+    return twins
+
+
+def _seen(regime: Regime, split: Split) -> list[Sample]:
+    """What the network was trained on: without labels the good images alone."""
+    return [s for s in split.train if s.label == "good" or regime is not Regime.UNSUPERVISED]
 
 
 def used_digests(bundle: Bundle) -> frozenset[str]:
@@ -210,13 +242,13 @@ def _listed(bundle: Bundle, *parts: str) -> dict[str, str]:
         raise PackError(f"{msg}; pack it anew") from error
 
 
-def _choose_vectors(tune: Sequence[Sample]) -> list[Sample]:
-    """A few tune images of each label, spread over the part, which is ordered by name."""
-    labels = sorted({s.label for s in tune})
+def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """A few images of each label, spread over the samples, which are ordered by name."""
+    labels = sorted({s.label for s in samples})
     chosen = []
     for label in labels:
-        of_label = [s for s in tune if s.label == label]
-        count = min(_VECTORS // len(labels), len(of_label))
+        of_label = [s for s in samples if s.label == label]
+        count = min(most // len(labels), len(of_label))
         chosen += [of_label[i * len(of_label) // count] for i in range(count)]
     return chosen
 
@@ -325,8 +357,9 @@ def _write_verified(path: Path, manifest: dict[str, object], files: dict[str, by
     try:
         written = write_bundle(unproven, manifest, files)
         Scorer(Bundle.open(unproven)).check_vectors()
-        if any(precision.name == "bf16" for precision in written.precisions):
-            Scorer(Bundle.open(unproven), engine=BF16_ENGINE).check_vectors()
+        for precision in written.precisions:
+            for engine in engines_for(precision.name):
+                Scorer(Bundle.open(unproven), engine=engine).check_vectors()
         unproven.replace(path)
     except AgentError as error:
         msg = f"{path}: not written, for what was packed does not prove itself: {error}"

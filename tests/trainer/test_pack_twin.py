@@ -1,4 +1,4 @@
-"""bf16 is shipped with figures of its own, or not at all."""
+"""A twin is shipped with figures of its own, or not at all."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ssn_contract.manifest import Calibration
 from ssn_trainer.data.samples import Sample, load
-from ssn_trainer.pack import bf16 as module
-from ssn_trainer.pack.bf16 import Bf16, measure_bf16
+from ssn_trainer.pack import twin as module
 from ssn_trainer.pack.judge import Judged, judge
+from ssn_trainer.pack.twin import Twin, TwinName, measure_twin
 
 SIZE = (32, 32)
 
@@ -44,11 +44,18 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return list(load(root).samples)
 
 
-def measured(samples: list[Sample], engine: Shifted, monkeypatch: pytest.MonkeyPatch) -> Bf16:
+def measured(
+    samples: list[Sample],
+    monkeypatch: pytest.MonkeyPatch,
+    *engines: Shifted,
+    name: TwinName = "bf16",
+    file: str = "model.onnx",
+) -> Twin:
+    started = iter(engines)
     monkeypatch.setattr(module, "why_not", lambda _: None)
-    monkeypatch.setattr(module, "start_engine", lambda *_: engine)
+    monkeypatch.setattr(module, "start_engine", lambda *_: next(started))
     fp32 = judge(exact, samples, *SIZE, lambda _: None)
-    return measure_bf16(b"", "model.onnx", exact, fp32, choose, SIZE, lambda _: None)
+    return measure_twin(name, b"", file, exact, fp32, choose, SIZE, lambda _: None)
 
 
 def choose(judged: Judged) -> tuple[Calibration, Calibration]:
@@ -60,7 +67,7 @@ def choose(judged: Judged) -> tuple[Calibration, Calibration]:
 def test_its_calibrations_are_those_of_its_own_answers_and_twice_the_shift_is_allowed(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    precision = measured(samples, Shifted(0.25), monkeypatch).precision
+    precision = measured(samples, monkeypatch, Shifted(0.25)).precision
     assert precision is not None
     assert (precision.name, precision.file) == ("bf16", "model.onnx")
     assert precision.score.threshold == pytest.approx(96.25)
@@ -72,10 +79,32 @@ def test_its_calibrations_are_those_of_its_own_answers_and_twice_the_shift_is_al
 def test_it_is_left_out_where_it_costs_accuracy(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = measured(samples, Shifted(0.0, upside_down=True), monkeypatch)
+    found = measured(samples, monkeypatch, Shifted(0.0, upside_down=True))
     assert found.precision is None
     assert found.refused is not None
     assert "i_auroc of the tune part is 0.0000 with it and 1.0000 without" in found.refused
+
+
+def test_of_several_engines_the_first_calibrates_and_the_one_that_shifts_most_is_allowed(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = Shifted(0.25), Shifted(0.5)
+    precision = measured(samples, monkeypatch, *engines, name="int8", file="twin").precision
+    assert precision is not None
+    assert (precision.name, precision.file) == ("int8", "twin")
+    assert precision.score.threshold == pytest.approx(96.25)
+    assert precision.tolerance.score == pytest.approx(1.0, abs=2e-4)
+    assert precision.tolerance.map == pytest.approx(2.0, abs=2e-4)
+
+
+def test_one_engine_that_costs_accuracy_is_enough_to_leave_it_out(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = Shifted(0.25), Shifted(0.0, upside_down=True)
+    found = measured(samples, monkeypatch, *engines, name="int8")
+    assert found.precision is None
+    assert found.refused is not None
+    assert found.refused.startswith("int8 is left out: on openvino/int8 i_auroc")
 
 
 @pytest.mark.parametrize(("by", "is_in"), [(1.0, True), (1.4, False)])
@@ -83,7 +112,7 @@ def test_without_bad_images_a_shift_is_held_against_the_spread_of_the_good_ones(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch, by: float, *, is_in: bool
 ) -> None:
     good = [sample for sample in samples if sample.label == "good"]  # a spread of 11.5
-    found = measured(good, Shifted(by), monkeypatch)
+    found = measured(good, monkeypatch, Shifted(by))
     assert (found.precision is not None, found.refused is None) == (is_in, is_in)
 
 
@@ -92,5 +121,5 @@ def test_where_the_machine_cannot_tell_nothing_is_shipped_and_nothing_is_said(
 ) -> None:
     monkeypatch.setattr(module, "why_not", lambda _: "not installed")
     fp32 = judge(exact, samples, *SIZE, lambda _: None)
-    found = measure_bf16(b"", "model.onnx", exact, fp32, choose, SIZE, lambda _: None)
-    assert found == Bf16()
+    found = measure_twin("bf16", b"", "model.onnx", exact, fp32, choose, SIZE, lambda _: None)
+    assert found == Twin()

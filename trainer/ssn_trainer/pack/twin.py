@@ -1,0 +1,133 @@
+"""The fp32 graph's twins, in other arithmetic: each with figures of its own, or not in the bundle.
+
+Scores shift a little, so a twin has calibrations of its own, and a tolerance, all from the tune
+part. bf16 needs no file: the engine rounds the fp32 graph. int8 has one (`pack.int8`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_agent.inference.engines.available import start_engine, why_not
+from ssn_agent.inference.engines.engine import Engine
+from ssn_agent.inference.settings import EngineName
+from ssn_contract.manifest import Calibration, Precision, Tolerance
+from ssn_trainer.data.samples import Sample
+from ssn_trainer.measure.metrics import image_metrics
+from ssn_trainer.pack.judge import Judged, Run, judge
+
+TwinName = Literal["bf16", "int8"]
+TWINS: tuple[TwinName, ...] = get_args(TwinName)
+
+_ENGINES: Mapping[str, Sequence[EngineName]] = {
+    "bf16": ("openvino/bf16",),
+    "int8": ("onnxruntime-cpu/int8", "openvino/int8"),
+}
+"""Where a twin is measured: each of them rounds in other places. The first gives calibrations."""
+MOST_LOST = 0.005
+"""What a twin may cost of the tune part's I-AUROC, and of its AP-det."""
+MOST_SHIFT = 0.1
+"""Without bad images: what it may shift a score by, in standard deviations of the good scores."""
+_MARGIN = 2.0
+"""Twice the largest difference seen is allowed: another processor sums in another order."""
+_LEAST = 1e-4
+"""A tolerance is never smaller: so much differs in fp32 already."""
+
+Choose = Callable[[Judged], tuple[Calibration, Calibration]]
+"""Results on the tune part to the calibrations of score and map."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What became of a twin; both are None where this machine cannot tell."""
+
+    precision: Precision | None = None
+    refused: str | None = None
+    """Why it is not in the bundle."""
+
+
+def engines_for(name: str) -> list[EngineName]:
+    """Return the engines of this machine that a twin is measured on; of others, none."""
+    return [engine for engine in _ENGINES.get(name, ()) if why_not(engine) is None]
+
+
+def measure_twin(
+    name: TwinName,
+    graph: bytes,
+    file: str,
+    reference: Run,
+    fp32: Judged,
+    choose: Choose,
+    size: tuple[int, int],
+    advance: Callable[[int], None],
+) -> Twin:
+    """Judge the tune part with a twin on each engine that it is for, and compare it with `fp32`.
+
+    graph: the twin's, which the bundle holds as `file`; reference: fp32 on the reference engine;
+    size: height and width. Raises DataError, EngineError, and TrainingError where a score is
+    not a number.
+    """
+    answers: list[Judged] = []
+    score_shift = map_shift = 0.0
+    for engine in engines_for(name):
+        judged, by_map = _judge_beside(
+            start_engine(engine, graph, *size), reference, fp32.samples, size, advance
+        )
+        by_score = float(np.abs(judged.scores - fp32.scores).max())
+        refused = _why_refused(fp32, judged, by_score)
+        if refused is not None:
+            return Twin(refused=f"{name} is left out: on {engine} {refused}")
+        answers.append(judged)
+        score_shift, map_shift = max(score_shift, by_score), max(map_shift, by_map)
+    if not answers:
+        return Twin()
+    score, map_ = choose(answers[0])
+    tolerance = Tolerance(
+        score=_LEAST + _MARGIN * score_shift,
+        map=_LEAST + _MARGIN * map_shift,
+    )
+    return Twin(Precision(name=name, file=file, score=score, map=map_, tolerance=tolerance))
+
+
+def _judge_beside(
+    engine: Engine,
+    reference: Run,
+    samples: Sequence[Sample],
+    size: tuple[int, int],
+    advance: Callable[[int], None],
+) -> tuple[Judged, float]:
+    """What an engine makes of the tune part, and the largest difference of a map's value."""
+    map_shift = 0.0
+
+    def compared(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        nonlocal map_shift
+        scores, maps = engine.run(inputs)
+        _, expected = reference(inputs)
+        map_shift = max(map_shift, float(np.abs(maps - expected).max()))
+        return scores, maps
+
+    return judge(compared, samples, *size, advance), map_shift
+
+
+def _why_refused(fp32: Judged, twin: Judged, score_shift: float) -> str | None:
+    bad = fp32.of("bad")
+    if not bad.any():
+        spread = float(fp32.scores.std())
+        if score_shift <= MOST_SHIFT * spread:
+            return None
+        return (
+            f"it shifts a score of the tune part by {score_shift:.2g}, where the good ones' "
+            f"standard deviation is {spread:.2g}; allowed are {MOST_SHIFT:g} of that"
+        )
+    before, after = (image_metrics(bad, judged.scores) for judged in (fp32, twin))
+    for name in ("i_auroc", "ap_det"):
+        was, is_ = before[name], after[name]
+        if was is not None and is_ is not None and was - is_ > MOST_LOST:
+            return (
+                f"{name} of the tune part is {is_:.4f} with it and {was:.4f} without; "
+                f"it may cost {MOST_LOST:g}"
+            )
+    return None
