@@ -168,7 +168,8 @@ def fit_bundle(data: Path, weights: Path, work: Path, console: Console) -> Path:
         seed=FIT_SEED,
         group_by=".*",  # every drawn part is its own
     )
-    return fit(order, "1.0.0", console, half_weights=True).packed.path
+    # No int8: a second file of weights would not fit into a bundle of 8 MB.
+    return fit(order, "1.0.0", console, half_weights=True, twins=("bf16",)).packed.path
 
 
 def check(bundle: Path, console: Console) -> None:
