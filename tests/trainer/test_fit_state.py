@@ -30,7 +30,7 @@ def started(epochs: int) -> TrainingState:
     extractor = Extractor(build_backbone("resnet18", "none", 0), 1)
     network = Network(extractor, LeanHead(extractor.channels, 8, 0.02, labels=True), 64, 64)
     recipe = make_recipe("default", None, Regime.WEAK, epochs, None, noise="learned")
-    return TrainingState(network, recipe, 0)
+    return TrainingState(network, replace(recipe, schedule="published", patience=3), 0)
 
 
 def rates(state: TrainingState, shares: list[float]) -> list[float]:

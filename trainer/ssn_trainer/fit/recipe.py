@@ -157,7 +157,8 @@ def make_recipe(
             recipe = replace(
                 recipe,
                 noise=None,
-                adaptor="none",  # no noise comes between it and the next layer: they would be one
+                # Before the lean head nothing comes between it and the next layer: they are one.
+                adaptor="none" if recipe.head is Head.LEAN else "linear",
                 epochs=8,
                 batch=16,
                 balanced=True,
