@@ -16,9 +16,10 @@ from ssn_agent.frames.pixels import to_network_input
 from ssn_agent.inference.engines.available import available_engines
 from ssn_contract.manifest import NetworkInput
 from ssn_trainer.bench import run as module
-from ssn_trainer.bench.graphs import backbone_graph, multiply_adds, published_graph, quantise
+from ssn_trainer.bench.graphs import backbone_graph, multiply_adds, published_graph
 from ssn_trainer.bench.rows import Row, ratios
 from ssn_trainer.pack.export import export_graph
+from ssn_trainer.pack.int8 import quantise
 from support.bundles import SIZE, brightness_model, files, manifest
 
 from .conftest import Run
@@ -203,14 +204,12 @@ def test_multiply_adds_are_those_of_convolutions_and_products_of_one_image() -> 
     assert multiply_adds(graph) == convolution + 6 * 5 + 2 * (8 * 10 * 8)
 
 
-def test_what_a_bundle_is_held_against_costs_what_it_should(tmp_path: Path) -> None:
+def test_what_a_bundle_is_held_against_costs_what_it_should() -> None:
     published, alone = (make(BACKBONE, INPUT) for make in (published_graph, backbone_graph))
     channels, cells = 128 + 256, 8 * 8
     heads = cells * (channels * channels + channels * 1024 + 1024 + (channels + 1) * 128 * 25)
     extra = multiply_adds(published) - multiply_adds(alone)
     assert extra == pytest.approx(heads, rel=0.05)  # and the map's Gaussian
-    (tmp_path / "alone.onnx").write_bytes(alone)
     picture = to_network_input(np.full((48, 64), 90, np.uint8), SIZE, SIZE)
-    quantise(tmp_path / "alone.onnx", tmp_path / "int8.onnx", picture[np.newaxis])
-    nodes = onnx.load_model(tmp_path / "int8.onnx").graph.node
+    nodes = onnx.load_model_from_string(quantise(alone, [picture])).graph.node
     assert "DequantizeLinear" in {node.op_type for node in nodes}

@@ -1,6 +1,6 @@
 """The int8 twin: its own figures, nothing of fp32 touched, and never one that costs accuracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ssn_agent.bundles.archive import Bundle
@@ -15,7 +16,8 @@ from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.scorer import Scorer
 from ssn_agent.inference.settings import EngineName
 from ssn_contract.manifest import Regime
-from ssn_trainer.data.samples import Sample, load
+from ssn_trainer.data.images import load_input
+from ssn_trainer.data.samples import load
 from ssn_trainer.measure.limits import Limits
 from ssn_trainer.pack import bundle as packing
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
@@ -140,13 +142,13 @@ def test_ranges_are_taken_from_a_few_of_the_images_that_it_was_trained_on(
 ) -> None:
     graph = Bundle.open(plain.path).read("model.onnx")
     monkeypatch.setattr(packing, "export_onnx", lambda _: graph)
-    seen: list[Sample] = []
+    seen: list[bytes] = []
 
     class Enough(Exception):  # noqa: N818 -- no error: the rest of packing is not looked at
         pass
 
-    def note(_: bytes, samples: Sequence[Sample], *__: int) -> bytes:
-        seen.extend(samples)
+    def note(_: bytes, images: Iterable[NDArray[np.uint8]]) -> bytes:
+        seen.extend(image.tobytes() for image in images)
         raise Enough
 
     monkeypatch.setattr(packing, "quantise", note)
@@ -154,5 +156,8 @@ def test_ranges_are_taken_from_a_few_of_the_images_that_it_was_trained_on(
     with pytest.raises(Enough):
         pack(trained.network, title, trained.data, tmp_path, twins=["int8"])
     assert 0 < len(seen) <= 32
-    assert set(seen) <= set(trained.data.split.train)
-    assert {s.label for s in seen} == ({"good", "bad"} if regime is Regime.WEAK else {"good"})
+    train = {load_input(s, SIZE, SIZE).tobytes(): s.label for s in trained.data.split.train}
+    assert set(seen) <= set(train)
+    assert {train[image] for image in seen} == (
+        {"good", "bad"} if regime is Regime.WEAK else {"good"}
+    )

@@ -239,11 +239,13 @@ def main(settings_path: str, parent: str) -> None:
     except AgentError as error:
         logger().error("the inference process cannot go on", problem=str(error))
         sys.exit(error.exit_code)
+    is_ready = False
     while not stop:
         inference.load()
         inference.search()
-        if not inference.is_loading and not files.inference_ready.exists():
+        if not is_ready and not inference.is_loading:
             files.inference_ready.touch()
+            is_ready = True
         if not inference.turn():
             bell.wait(POLL_S)
     inference.close()

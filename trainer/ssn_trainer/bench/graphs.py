@@ -4,13 +4,9 @@ Their weights are random: time does not depend on them.
 """
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import shape_inference
 from torch import Tensor, nn
 
@@ -63,31 +59,6 @@ def backbone_graph(backbone: str, size: NetworkInput) -> bytes:
     with torch.no_grad():
         alone = _BackboneAlone(extractor, size).eval().requires_grad_(requires_grad=False)
     return export_graph(alone, size.height, size.width, ("layer2", "layer3"))
-
-
-def quantise(graph: Path, out: Path, image: NDArray[np.uint8]) -> None:
-    """Write a graph in int8, calibrated on one image [1, H, W, 3]: fit for its time alone."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class OneImage(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
-        def __init__(self) -> None:
-            self._left: Iterator[dict[str, NDArray[np.uint8]]] = iter([{"image": image}])
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            return next(self._left, None)
-
-    ready = out.with_suffix(".ready.onnx")
-    quant_pre_process(graph, ready, skip_symbolic_shape=True)
-    quantize_static(
-        ready,
-        out,
-        OneImage(),
-        op_types_to_quantize=["Conv", "MaxPool", "Add"],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
 
 
 def multiply_adds(graph: bytes) -> int:

@@ -16,13 +16,14 @@ from ssn_agent.errors import EngineError
 from ssn_agent.frames.pixels import decode_image, to_network_input
 from ssn_agent.inference.engines.available import REFERENCE, available_engines, why_not
 from ssn_agent.inference.engines.cores import physical_cores, processor
-from ssn_trainer.bench.graphs import backbone_graph, multiply_adds, published_graph, quantise
+from ssn_trainer.bench.graphs import backbone_graph, multiply_adds, published_graph
 from ssn_trainer.bench.rows import Bench, Row
 from ssn_trainer.bench.worker import PRODUCT, Model, Subject, Worker
 from ssn_trainer.data.listing import Format
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.measure.metrics import image_metrics
 from ssn_trainer.pack.evaluation import unseen_samples
+from ssn_trainer.pack.int8 import quantise
 from ssn_trainer.progress import progress
 
 FRAME = (480, 640)
@@ -123,7 +124,7 @@ def _subjects(bundle: Bundle, scratch: Path) -> list[tuple[Subject, int]]:
     if any(precision == "int8" for _, precision in on_cpu):
         files["int8"] = scratch / "backbone-int8.onnx"
         one = to_network_input(np.load(frame, allow_pickle=False), size.height, size.width)
-        quantise(backbone, files["int8"], one[np.newaxis])
+        files["int8"].write_bytes(quantise(backbone.read_bytes(), [one]))
 
     def subject(model: Model, runtime: str, precision: str | None, path: Path) -> Subject:
         return Subject(

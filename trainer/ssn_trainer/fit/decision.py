@@ -20,8 +20,7 @@ _BATCH = 32
 _FEWEST_GOOD, _FEWEST_BAD = 8, 4
 """With fewer tune images, what a term is over them is anyone's guess."""
 _LEAST_SEPARATION = 0.25
-"""Of a map by its tune images, in deviations: one that tells nothing apart must not be divided by.
-"""
+"""Deviations: what a map that tells nothing apart counts as, for it is divided by."""
 
 
 def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -> None:
@@ -86,14 +85,14 @@ def weigh_pooled(
             f"only {(~bad).sum()} good{also} images to tune on: the score is the map's alone, "
             f"without the pooled features' term; add images, until {_FEWEST_GOOD}{wanted} are there"
         )
-        _scale(head.pooled, 0.0)
+        _weigh(head.pooled, 0.0)
         return
     highest, pooled = _terms(network, head, store, seen)
     share = recipe.novelty_share
     if labelled:
         by_map, by_pooled = _separation(highest, bad), _separation(pooled, bad)
         share = max(by_pooled, 0.0) / max(by_map, _LEAST_SEPARATION)
-    _scale(head.pooled, share * _deviation(highest, bad) / max(_deviation(pooled, bad), 1e-6))
+    _weigh(head.pooled, share * _deviation(highest, bad) / max(_deviation(pooled, bad), 1e-6))
 
 
 def _terms(
@@ -128,8 +127,8 @@ def _separation(values: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
     return apart / max(_deviation(values, bad), 1e-6)
 
 
-def _scale(term: nn.Linear | Novelty, weight: float) -> None:
-    """Multiply a term, which has weight one, by a weight."""
+def _weigh(term: nn.Linear | Novelty, weight: float) -> None:
+    """Give a term its weight; as it is set, a linear one has weight one."""
     if isinstance(term, Novelty):
         term.weight.fill_(weight)
         return

@@ -108,8 +108,7 @@ _PUBLISHED = Recipe(
     patience=0,
 )
 
-# Measured on two cores in minutes, unsupervised and weak: features standardised, noise to match,
-# layer2's own grid. Not measured yet: mixed and full, the share that a mask must cover.
+# What was measured for it, and what lost: docs/adr/0005-default-head.md.
 _DEFAULT = replace(
     _PUBLISHED,
     head=Head.LEAN,

@@ -206,7 +206,8 @@ def _add_twins(
     for name in names:
         file, graph = _MODEL, files[_MODEL]
         if name == "int8":
-            file, graph = _INT8, quantise(exported, seen, *size)
+            images = (load_input(sample, *size) for sample in seen)
+            file, graph = _INT8, quantise(exported, images)
         twin = measure_twin(name, graph, file, engine.run, tune, decide, size, advance)
         if twin.precision is not None:
             files[file] = graph

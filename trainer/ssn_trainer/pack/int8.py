@@ -9,7 +9,7 @@ that make or read the one-channel map, whose values are the answer.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +18,26 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from ssn_trainer.data.images import load_input
-from ssn_trainer.data.samples import Sample
-
 _OPERATOR = "Conv"
 
 
 class _Reader:
     """Calibration images one by one, as ONNX Runtime asks for them."""
 
-    def __init__(self, samples: Sequence[Sample], height: int, width: int) -> None:
-        self._inputs = (load_input(sample, height, width)[np.newaxis] for sample in samples)
+    def __init__(self, images: Iterable[NDArray[np.uint8]]) -> None:
+        self._images = iter(images)
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         """Return the next batch of one by the input's name, or None after the last."""
-        image = next(self._inputs, None)
-        return None if image is None else {"image": image}
+        image = next(self._images, None)
+        return None if image is None else {"image": image[np.newaxis]}
 
 
-def quantise(graph: bytes, samples: Sequence[Sample], height: int, width: int) -> bytes:
+def quantise(graph: bytes, images: Iterable[NDArray[np.uint8]]) -> bytes:
     """Return the graph with quantised convolutions; ranges are the least and largest values seen.
 
-    samples: what the ranges are taken from; height, width: the graph's. Raises DataError for an
-    unreadable image, and OSError where the folder for temporary files is full.
+    images: what the ranges are taken from, uint8 RGB [H, W, 3] of the graph's size each. Raises
+    OSError where the folder for temporary files is full.
     """
     with tempfile.TemporaryDirectory() as folder:
         shaped, quantised = Path(folder, "shaped.onnx"), Path(folder, "int8.onnx")
@@ -54,7 +51,7 @@ def quantise(graph: bytes, samples: Sequence[Sample], height: int, width: int) -
         quantize_static(
             shaped,
             quantised,
-            _Reader(samples, height, width),
+            _Reader(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[_OPERATOR],
             nodes_to_exclude=_kept(onnx.load_model(shaped)),
