@@ -39,10 +39,12 @@ class CutOff(BaseException):
 Options = dict[str, Any]
 
 
-def fitted(data: Path, out: Path, **options: Any) -> tuple[Learned, str]:
+def fitted(
+    data: Path, out: Path, regime: Regime = Regime.FULL, **options: Any
+) -> tuple[Learned, str]:
     console = Console(file=io.StringIO(), record=True, width=1000)
     small: Options = {"height": 32, "width": 32, "batch": 4, **options}
-    trained = learn_from_folder(order(data, out, Regime.FULL, **small), console)
+    trained = learn_from_folder(order(data, out, regime, **small), console)
     return trained, console.export_text()
 
 
@@ -123,6 +125,32 @@ def test_what_is_cut_off_after_any_epoch_ends_as_if_it_had_not_been(
         assert f"epoch {epoch}:" not in said
         assert_same(resumed, uncut)
         assert content(out / CHECKPOINT) == state  # optimizers and draws, too
+
+
+def test_heads_that_were_trained_before_the_cut_are_not_trained_again(
+    few: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_CELL_STEPS", 16)
+    options: Options = {"regime": Regime.UNSUPERVISED, "epochs": 2}
+    uncut, _ = fitted(few, out, **options)
+    forget(uncut)
+    whole, cuts = Checkpoint.write, iter([False, False, True])  # after the second head's first
+
+    def write(self: Checkpoint, state: TrainingState) -> None:
+        whole(self, state)
+        if next(cuts):
+            raise CutOff
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Checkpoint, "write", write)
+        with pytest.raises(CutOff):
+            fitted(few, out, **options)
+    resumed, said = fitted(few, out, **options)
+    assert "1 of 3, epoch" not in said
+    assert "2 of 3, epoch 1:" not in said
+    assert "2 of 3, epoch 2:" in said
+    assert "3 of 3, epoch 1:" in said
+    assert_same(resumed, uncut)
 
 
 def test_fresh_begins_anew(few: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
