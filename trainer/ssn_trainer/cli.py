@@ -16,6 +16,7 @@ from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError
 from ssn_trainer.errors import TrainerError, UsageError
+from ssn_trainer.memory import keep_freed_memory
 from ssn_trainer.options import Data, DataFormat, GroupBy, takes_order, twins_of
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ def version(
 
 def main() -> None:
     """Run the command line: an error is one line on stderr and its exit code, no traceback."""
+    keep_freed_memory()
     try:
         app()
     except (TrainerError, AgentError) as error:
