@@ -10,7 +10,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo         the main job on a drawn production line, DEMO_S=$(DEMO_S) seconds (0: until Ctrl-C)"
 	@echo "make setup        .venv with everything, for development"
-	@echo "make test         all tests"
+	@echo "make test         all tests, two files at a time"
 	@echo "make check        lint, format, types, import directions, packaging"
 	@echo "make bench        where a frame's time goes on this machine"
 	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 20 minutes)"
@@ -34,8 +34,10 @@ setup: .venv/installed
 system-packages:
 	@sh tests/system-packages.sh
 
+# Two processes, each with whole files, in their order: what the tests of a file share is made once,
+# and the longest files, those of tests/acceptance, are not left to the end. One thread each.
 test: setup system-packages
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
