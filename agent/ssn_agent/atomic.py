@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TextIO
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is at `path`, on the disk, when this returns. Raises OSError."""
-    with _replacing(path) as handle, os.fdopen(handle, "wb", closefd=False) as file:
+def write_atomically(path: Path, data: bytes, *, synced: bool = True) -> None:
+    """Write a file that is at `path`, on the disk, when this returns. Raises OSError.
+
+    Where it need not be `synced`, the disk may lose it to a power cut, and is spared.
+    """
+    with _replacing(path, synced=synced) as handle, os.fdopen(handle, "wb", closefd=False) as file:
         file.write(data)
 
 
@@ -28,12 +31,13 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[int]:
+def _replacing(path: Path, *, synced: bool = True) -> Iterator[int]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         try:
             yield handle
-            os.fsync(handle)
+            if synced:
+                os.fsync(handle)
         finally:
             os.close(handle)
         Path(temporary).chmod(0o644)

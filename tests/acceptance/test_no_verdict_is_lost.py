@@ -180,6 +180,8 @@ def assert_same_on_both_sides(agent: Agent, subscriber: Subscriber) -> None:
     status = [m for m in subscriber.received() if m.topic == TOPICS.status]
     online = [StationStatus.model_validate_json(m.payload) for m in status]
     assert all(s.cameras[0].triggers >= s.cameras[0].passed for s in online if s.cameras)
+    stuck = "SELECT count(*) FROM outbox WHERE published_at IS NULL AND problem IS NULL"
+    assert agent.query(stuck) == [(0,)]  # also where a heatmap's writer was killed over it
     kinds = Counter(verdict for _, verdict in rows)
     assert kinds["PASS"] > kinds["FAIL"] > 0
 

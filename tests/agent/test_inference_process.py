@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ssn_agent.atomic import write_atomically
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference import heatmap_writer
 from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.process import Inference
@@ -108,6 +111,7 @@ def test_a_bright_spot_fails_with_its_place_its_heatmap_and_who_judged(
     assert (defect.x, defect.y, defect.width, defect.height) == (40, 8, 4, 8)
     assert (result.bundle_name, result.engine) == ("brightness", "onnxruntime-cpu/fp32")
     assert result.heatmap
+    wait_until(lane.heatmap(sequence).exists, 10, "no heatmap")
     gray = cv2.imread(str(lane.heatmap(sequence)), cv2.IMREAD_UNCHANGED)
     assert gray is not None
     assert gray.shape == (32, 32)
@@ -126,17 +130,65 @@ def test_a_good_part_gets_a_heatmap_only_where_all_do(
     result = lane.result(sequence)
     assert (result.outcome, result.defects) == (Outcome.PASS, ())
     assert result.heatmap is written
+    lane.inference.close()
     assert lane.heatmap(sequence).exists() is written
 
 
-def test_a_heatmap_that_cannot_be_written_costs_the_picture_and_not_the_verdict(
-    tmp_path: Path, runtime: Path, bundle: Path
+class StalledDisk:
+    """A disk that takes no heatmap until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.goes_on = threading.Event()
+        monkeypatch.setattr(heatmap_writer, "write_atomically", self._write)
+
+    def _write(self, path: Path, data: bytes, *, synced: bool) -> None:
+        assert self.goes_on.wait(20)
+        write_atomically(path, data, synced=synced)
+
+
+def test_no_verdict_waits_for_a_heatmap_or_for_the_disk_it_goes_to(
+    tmp_path: Path, runtime: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = StalledDisk(monkeypatch)
+    lane = Lane(tmp_path, runtime, bundle=bundle)
+    sequences = [lane.frame(SPOT) for _ in range(3)]
+    results = [lane.result(sequence) for sequence in sequences]
+    assert [(r.outcome, r.heatmap) for r in results] == [(Outcome.FAIL, True)] * 3
+    assert not any(lane.heatmap(sequence).exists() for sequence in sequences)
+    disk.goes_on.set()
+    lane.inference.close()
+    assert all(lane.heatmap(sequence).exists() for sequence in sequences)
+
+
+def test_a_disk_that_does_not_keep_up_costs_pictures_and_neither_memory_nor_verdicts(
+    tmp_path: Path,
+    runtime: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(heatmap_writer, "MAX_WAITING", 2)
+    disk = StalledDisk(monkeypatch)
+    lane = Lane(tmp_path, runtime, bundle=bundle)
+    results = [lane.result(lane.frame(SPOT)) for _ in range(5)]
+    disk.goes_on.set()
+    assert {result.outcome for result in results} == {Outcome.FAIL}
+    assert 2 <= sum(result.heatmap for result in results) <= 3  # one of them is being written
+    assert "the disk is too slow" in capsys.readouterr().out
+
+
+def test_a_heatmap_that_cannot_be_written_costs_the_picture_and_not_the_verdict_and_is_told(
+    tmp_path: Path, runtime: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lane = Lane(tmp_path, runtime, bundle=bundle)
     lane.settings.heatmap_dir.parent.mkdir()
     lane.settings.heatmap_dir.write_text("a file in the way")
-    result = lane.result(lane.frame(SPOT))
-    assert (result.outcome, result.heatmap) == (Outcome.FAIL, False)
+    sequence = lane.frame(SPOT)
+    assert lane.result(sequence).outcome is Outcome.FAIL
+    lane.inference.close()
+    told = capsys.readouterr().out
+    assert "heatmap not written" in told
+    assert str(lane.heatmap(sequence)) in told
 
 
 def test_only_the_region_of_interest_is_judged(tmp_path: Path, runtime: Path, bundle: Path) -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from ssn_agent.atomic import write_atomically
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.ledger.prepare import prepare
 from ssn_agent.ledger.process import LedgerProcess
 from ssn_agent.processes import start_process
@@ -55,13 +57,13 @@ class Ledger:
         self.process.send_signal(how)
         return self.process.wait(60)  # an orderly end waits for deadline, disk and broker
 
-    def part(self, outcome: Outcome, deadline_s: float = 60.0) -> int:
+    def part(self, outcome: Outcome, deadline_s: float = 60.0, *, heatmap: bool = False) -> int:
         """Let a part come, and be judged at once."""
         now = time.monotonic_ns()
         deadline = now + int(deadline_s * 1e9)
         sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
         self.journal.capture(sequence, FRAME)
-        self.journal.finish(sequence, judged(outcome, time.monotonic_ns()))
+        self.journal.finish(sequence, judged(outcome, time.monotonic_ns(), heatmap=heatmap))
         return sequence
 
     def committed(self, sequence: int) -> bool:
@@ -86,6 +88,29 @@ def verdicts(subscriber: Subscriber) -> list[tuple[int, str, bool]]:
     messages = [m for m in subscriber.received() if m.topic.endswith("/verdict")]
     loaded = [json.loads(message.payload) for message in messages]
     return [(m["sequence"], m["verdict"], m["durable"]) for m in loaded]
+
+
+def test_a_heatmap_follows_its_verdict_and_one_whose_writer_was_killed_holds_nothing_up(
+    ledger: Ledger, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        ledger.start()
+        lost, late = (ledger.part(Outcome.FAIL, heatmap=True) for _ in range(2))
+        expected = [(lost, "FAIL", True), (late, "FAIL", True)]
+        wait_until(lambda: verdicts(subscriber) == expected, 10, "verdicts wait for heatmaps")
+        epoch = ledger.journal.header.epoch
+        picture = heatmap_path(ledger.settings.heatmap_dir, "left", epoch, late)
+        picture.parent.mkdir(parents=True)
+        write_atomically(picture, b"late")
+
+        def heatmaps() -> list[bytes]:
+            return [m.payload for m in subscriber.received() if "/heatmap/" in m.topic]
+
+        wait_until(lambda: heatmaps() == [b"late"], 10, "the late heatmap is not sent")
+        assert ledger.end(signal.SIGTERM) == 0
+    left = "SELECT trigger_id, problem IS NULL, published_at IS NULL FROM outbox WHERE file NOTNULL"
+    assert rows(ledger.settings, left) == [(lost, 0, 1), (late, 1, 0)]
+    assert f"/heatmap/{lost}" in ledger.log.read_text()
 
 
 def test_while_the_database_is_locked_verdicts_go_out_marked_and_are_committed_afterwards(

@@ -204,19 +204,80 @@ def test_a_message_larger_than_the_broker_takes_is_noted_and_does_not_stop_the_r
     assert "up to 100" in delivery.undeliverable[1]
 
 
-def test_a_file_is_read_when_it_is_sent_and_noted_where_it_is_gone(tmp_path: Path) -> None:
-    picture = tmp_path / "1.png"
-    picture.write_bytes(b"\x89PNG")
+def pictures(folder: Path, *texts: bool) -> tuple[Outbox, Line, list[Path]]:
+    """Return an outbox with a row for each: a text, or a picture that is not there yet."""
     line, ledger = Line(), Ledger()
-    absent = tmp_path / "2.png"
-    ledger.add(Row(1, payload=None, file=str(picture)), Row(2, payload=None, file=str(absent)))
+    paths = [folder / f"{i}.png" for i in range(1, len(texts) + 1)]
+    for i, is_text in enumerate(texts, start=1):
+        row = Row(i, payload=f"m{i}") if is_text else Row(i, payload=None, file=str(paths[i - 1]))
+        ledger.add(row)
     outbox = Outbox(line, ledger, 10)
     outbox.take(Connected(None))
+    return outbox, line, paths
+
+
+def test_a_picture_that_is_still_being_written_holds_nothing_up_and_is_sent_when_it_is_there(
+    tmp_path: Path,
+) -> None:
+    outbox, line, (_, first, _, second) = pictures(tmp_path, True, False, True, False)
     outbox.pump()
-    assert payloads(line) == [b"\x89PNG"]
+    assert payloads(line) == ["m1", "m3"]
+    for mid in (1, 2):
+        outbox.take(Acknowledged(mid, None))
+    assert list(outbox.take_delivery().published) == [1, 3]
+    assert not outbox.idle
+    second.write_bytes(b"second")
+    first.write_bytes(b"first")
+    outbox.pump()
+    assert payloads(line)[2:] == [b"first", b"second"]
+
+
+def test_a_picture_that_does_not_come_is_noted_as_undeliverable(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    outbox, line, (_, absent) = pictures(tmp_path, True, False)
+    outbox.pump()
+    outbox.take(Acknowledged(1, None))
+    outbox.take_delivery()
+    clock[0] += module.FILE_WAIT_S - 0.1
+    outbox.pump()
+    assert not outbox.take_delivery()
+    clock[0] += 0.1
+    outbox.pump()
     (problem,) = outbox.take_delivery().undeliverable.values()
     assert str(absent) in problem
-    assert not outbox.idle  # the picture is under way
+    assert (payloads(line), outbox.idle) == (["m1"], True)
+
+
+def test_a_picture_that_came_while_the_broker_was_away_is_sent_however_long_that_took(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    outbox, line, (picture,) = pictures(tmp_path, False)
+    outbox.pump()
+    outbox.take(Disconnected("gone"))
+    picture.write_bytes(b"here")
+    clock[0] += 10 * module.FILE_WAIT_S
+    outbox.take(Connected(None))
+    outbox.pump()
+    assert payloads(line) == [b"here"]
+
+
+def test_of_many_pictures_that_are_gone_only_so_many_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_AWAITED", 2)
+    outbox, line, _ = pictures(tmp_path, False, False, False, True)
+    outbox.pump()
+    assert payloads(line) == ["m4"]
+    assert list(outbox.take_delivery().undeliverable) == [1]
+
+
+def test_a_file_that_cannot_be_read_is_noted_at_once(tmp_path: Path) -> None:
+    outbox, line, (folder,) = pictures(tmp_path, False)
+    folder.mkdir()
+    outbox.pump()
+    (problem,) = outbox.take_delivery().undeliverable.values()
+    assert (str(folder) in problem, payloads(line), outbox.idle) == (True, [], True)
 
 
 def test_what_was_not_noted_when_the_process_died_is_sent_again_by_the_next_one() -> None:

@@ -150,7 +150,7 @@ class Result:
     bundle_version: str = ""
     engine: str = ""
     heatmap: bool = False
-    """A heatmap file was written before this result."""
+    """A heatmap's file follows this result; where it cannot be written, the log says so."""
     defects: tuple[Defect, ...] = ()
     defect_count: int = 0
 

@@ -1,8 +1,9 @@
 """The inference process: `python -m ssn_agent.inference.process SETTINGS PARENT`.
 
-Takes frames from all cameras in turn, scores them, writes the result into the journal, then wakes
-the ledger process. It owns nothing that outlives it: after its death the next one finds in the
-journals which frames have no result yet.
+Takes frames from all cameras in turn, scores them, writes the result into the journal, wakes the
+ledger process, and then has the heatmap written. It owns nothing that outlives it: after its death
+the next one finds in the journals which frames have no result yet. A heatmap that was not written
+by then is lost, and the ledger's outbox says so.
 """
 
 import os
@@ -18,9 +19,10 @@ from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.model import Model
-from ssn_agent.inference.regions import encode_heatmap, find_defects
+from ssn_agent.inference.regions import find_defects
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent
@@ -53,6 +55,7 @@ class Inference:
         self._settings = settings
         self._files = files
         self._ledger = Ringer(files.ledger_bell)
+        self._heatmaps = HeatmapWriter()
         self._models: dict[Path, Model] = {}
         self._lanes = []
         for name, camera in settings.cameras.items():
@@ -87,6 +90,7 @@ class Inference:
         """End in order."""
         for model in self._models.values():
             model.close()
+        self._heatmaps.close()
 
     def turn(self) -> bool:
         """Give every camera one frame's time; say whether there was anything to do."""
@@ -122,16 +126,16 @@ class Inference:
                 return False
             lane.cursor += 1
             if entry.captured.reason is None and entry.result is None:
-                lane.journal.finish(entry.sequence, self._judge(lane, entry, entry.captured))
-                self._ledger.ring()
+                self._judge(lane, entry, entry.captured)
                 return True
         return False
 
-    def _judge(self, lane: _Lane, entry: Entry, captured: Captured) -> Result:
+    def _judge(self, lane: _Lane, entry: Entry, captured: Captured) -> None:
         if time.monotonic_ns() > entry.accepted.deadline_monotonic_ns:
-            return _invalid(InvalidReason.LATE)  # scoring it would only make the next one late too
+            # Scoring it would only make the next one late too.
+            return self._finish(lane, entry.sequence, _invalid(InvalidReason.LATE))
         if lane.model is None:
-            return _invalid(InvalidReason.NO_MODEL)
+            return self._finish(lane, entry.sequence, _invalid(InvalidReason.NO_MODEL))
         size = captured.height, captured.width
         frame = lane.slots.view(captured.slot, *size, captured.channels)
         try:
@@ -139,15 +143,25 @@ class Inference:
             scored = lane.model.score(_crop(frame, region))
         except ImageError as error:
             logger().warning("frame not judged", camera=lane.name, problem=str(error))
-            return _invalid(InvalidReason.UNREADABLE)
+            return self._finish(lane, entry.sequence, _invalid(InvalidReason.UNREADABLE))
         except EngineError as error:
             logger().error("engine fault", camera=lane.name, problem=str(error))
-            return _invalid(InvalidReason.NO_MODEL)
-        return self._result(lane, lane.model.scorer, entry.sequence, scored, region)
+            return self._finish(lane, entry.sequence, _invalid(InvalidReason.NO_MODEL))
+        scorer = lane.model.scorer
+        result = self._result(lane, scorer, scored, region)
+        self._finish(lane, entry.sequence, result)
+        if result.heatmap:
+            path = heatmap_path(
+                self._settings.heatmap_dir, lane.name, lane.journal.header.epoch, entry.sequence
+            )
+            self._heatmaps.write(path, scored.map, scorer.precision.map)
+        return None
 
-    def _result(
-        self, lane: _Lane, scorer: Scorer, sequence: int, scored: Scored, region: Region
-    ) -> Result:
+    def _finish(self, lane: _Lane, sequence: int, result: Result) -> None:
+        lane.journal.finish(sequence, result)
+        self._ledger.ring()
+
+    def _result(self, lane: _Lane, scorer: Scorer, scored: Scored, region: Region) -> Result:
         outcome = Outcome.FAIL if scored.score >= lane.settings.threshold else Outcome.PASS
         defects: tuple[Defect, ...] = ()
         count = 0
@@ -155,10 +169,6 @@ class Inference:
             defects, count = find_defects(
                 scored.map, scorer.precision.map, region, lane.settings.min_defect_area_px
             )
-        wanted = {"fail": outcome is Outcome.FAIL, "all": True, "none": False}
-        heatmap = wanted[lane.settings.heatmap] and self._write_heatmap(
-            lane, sequence, encode_heatmap(scored.map, scorer.precision.map)
-        )
         return Result(
             outcome=outcome,
             reason=None,
@@ -168,23 +178,18 @@ class Inference:
             bundle_name=scorer.bundle.manifest.name,
             bundle_version=scorer.bundle.manifest.version,
             engine=scorer.engine.name,
-            heatmap=heatmap,
+            heatmap=self._draws(lane, outcome),
             defects=defects,
             defect_count=count,
         )
 
-    def _write_heatmap(self, lane: _Lane, sequence: int, data: bytes) -> bool:
-        """Write the file before the result names it; a full disk costs the picture alone."""
-        path = heatmap_path(
-            self._settings.heatmap_dir, lane.name, lane.journal.header.epoch, sequence
-        )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        except OSError as error:
-            logger().error("heatmap not written", file=str(path), problem=error.strerror)
+    def _draws(self, lane: _Lane, outcome: Outcome) -> bool:
+        """Say whether a verdict gets a heatmap, and whether the disk keeps up with them."""
+        wanted = {"fail": outcome is Outcome.FAIL, "all": True, "none": False}
+        if wanted[lane.settings.heatmap] and not self._heatmaps.has_room:
+            logger().error("no heatmap", camera=lane.name, problem="the disk is too slow")
             return False
-        return True
+        return wanted[lane.settings.heatmap]
 
 
 def judged_region(roi: Region | None, height: int, width: int) -> Region:

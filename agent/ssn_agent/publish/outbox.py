@@ -3,6 +3,10 @@
 A message leaves the outbox when the broker has acknowledged it, or when it can never be delivered.
 What was under way when this process died is sent again by the next one: consumers tell repeated
 verdicts by their key.
+
+A picture is written after the result that promises it, so its file may still be on its way. Such a
+message steps aside for those behind it, and is sent when the file is there. A file that does not
+come in time was not written, or its writer was killed: the message is noted as undeliverable.
 """
 
 import time
@@ -18,6 +22,9 @@ from ssn_agent.publish.mqtt import Acknowledged, Connected, Disconnected, Event
 
 PACKET_OVERHEAD_BYTES = 16
 REFUSAL_PAUSE_S = 5.0
+FILE_WAIT_S = 3.0
+MAX_AWAITED = 1000
+"""Files that are looked for at once; beyond that the first ones are given up early."""
 
 
 class Message(Protocol):
@@ -80,6 +87,7 @@ class Outbox:
         self._window = self._allowed = window
         self._queue: deque[Message] = deque()
         self._under_way: dict[int, Message] = {}
+        self._awaited: deque[tuple[float, Message]] = deque()
         self._fetched = 0
         self._more = True
         self._max_packet_bytes: int | None = None
@@ -93,7 +101,7 @@ class Outbox:
     @property
     def idle(self) -> bool:
         """Nothing waits, is under way, or is still to be noted."""
-        waiting = self._queue or self._under_way or self._more or self._delivery
+        waiting = self._queue or self._awaited or self._under_way or self._more or self._delivery
         return not waiting
 
     def wake(self) -> None:
@@ -135,6 +143,7 @@ class Outbox:
         """Send as much as the window allows."""
         if not self.connected or time.monotonic() < self._paused_until_s:
             return
+        self._look_for_files()
         while len(self._under_way) < self._allowed:
             message = self._next()
             if message is None:
@@ -153,11 +162,17 @@ class Outbox:
         return self._queue.popleft() if self._queue else None
 
     def _payload(self, message: Message) -> str | bytes | None:
-        """Return what to send, or None where it can never be delivered, which is noted."""
+        """Return what to send; None where its file is awaited, or where it can never be delivered.
+
+        The latter is noted.
+        """
         payload: str | bytes = message.payload or ""
         if message.file is not None:
             try:
                 payload = Path(message.file).read_bytes()
+            except FileNotFoundError:
+                self._await_file(message)
+                return None
             except OSError as error:
                 self._give_up(message, f"{message.file}: {error.strerror}")
                 return None
@@ -168,6 +183,28 @@ class Outbox:
             self._give_up(message, f"{size} bytes; the broker takes packets up to {limit}")
             return None
         return payload
+
+    def _await_file(self, message: Message) -> None:
+        if len(self._awaited) == MAX_AWAITED:
+            self._give_up_file(self._awaited.popleft()[1])
+        self._awaited.append((time.monotonic() + FILE_WAIT_S, message))
+
+    def _look_for_files(self) -> None:
+        """Put messages whose file has come at the head of the queue; give up those overdue."""
+        now = time.monotonic()
+        awaited, self._awaited = self._awaited, deque()
+        come = []
+        for until, message in awaited:
+            if Path(message.file or "").exists():
+                come.append(message)
+            elif now < until:
+                self._awaited.append((until, message))
+            else:
+                self._give_up_file(message)
+        self._queue.extendleft(reversed(come))
+
+    def _give_up_file(self, message: Message) -> None:
+        self._give_up(message, f"{message.file}: is not there and does not come")
 
     def _give_up(self, message: Message, problem: str) -> None:
         logger().error("message undeliverable", topic=message.topic, problem=problem)
