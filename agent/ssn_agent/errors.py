@@ -8,6 +8,7 @@
     ├── ImageError            bytes that are no image we can judge
     ├── CameraError           a source that does not open or stopped answering
     │   └── CameraEnded       a file source came to its end: not a fault
+    ├── MessageError          a message from outside that is not understood
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
     └── BrokerError           the demo's broker does not start
@@ -15,6 +16,11 @@
 A message says what happened, to what, and what to do. Foreign exceptions (cv2, onnxruntime,
 sqlalchemy, paho) are translated in the one module that imports the library.
 """
+
+from pydantic import ValidationError
+
+MAX_PROBLEM = 200
+"""Characters of a problem in a message of the contract (`Text`)."""
 
 
 class AgentError(Exception):
@@ -53,6 +59,17 @@ class CameraEnded(CameraError):  # noqa: N818 -- an end, not an error, named lik
     """A file source has delivered its last image."""
 
 
+class MessageError(AgentError):
+    """A message from outside that is not what the contract says."""
+
+    @classmethod
+    def of(cls, error: ValidationError, what: str) -> "MessageError":
+        """Say what is wrong with which field of `what`."""
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = (".".join([what, *map(str, p["loc"])]) + f": {p['msg']}" for p in found)
+        return cls("; ".join(problems))
+
+
 class JournalError(AgentError):
     """A mapped file that is damaged or belongs to another layout."""
 
@@ -63,3 +80,8 @@ class LedgerError(AgentError):
 
 class BrokerError(AgentError):
     """A broker that the demo was to start does not start."""
+
+
+def short(error: AgentError) -> str:
+    """Return the message as far as a message of the contract has room for it."""
+    return str(error)[:MAX_PROBLEM]

@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
+from ssn_agent.capture.settings import ZeroMqSource, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import InferenceSettings
 from ssn_contract.manifest import Name
@@ -157,10 +158,9 @@ class LineSource(_Section):
     """How many parts to draw; None: until the agent is stopped."""
 
 
-Source = Annotated[
-    FolderSource | VideoSource | RtspSource | V4l2Source | LineSource,
-    Field(discriminator="kind"),
-]
+FreeRunning = FolderSource | VideoSource | RtspSource | V4l2Source | LineSource
+"""Sources of which every frame is a trigger."""
+Source = Annotated[FreeRunning | ZeroMqSource, Field(discriminator="kind")]
 
 
 class Region(_Section):
@@ -202,6 +202,12 @@ class Settings(_Section):
     """Mapped files and sockets; on a memory file system, kept over a restart of the service."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cameras: Annotated[dict[Name, CameraSettings], Field(min_length=1, max_length=32)]
+
+    @field_validator("cameras")
+    @classmethod
+    def _listen_apart(cls, value: dict[str, CameraSettings]) -> dict[str, CameraSettings]:
+        check_binds(camera.source for camera in value.values())
+        return value
 
     @field_validator("data_dir")
     @classmethod
@@ -369,7 +375,7 @@ _UNITS = {
     "s": " of seconds; write it without a unit",
     "px": " of pixels; write it without a unit",
 }
-_SOURCE_MODELS = (FolderSource, VideoSource, RtspSource, V4l2Source, LineSource)
+_SOURCE_MODELS = (FolderSource, VideoSource, RtspSource, V4l2Source, LineSource, ZeroMqSource)
 _SOURCE_KINDS = {get_args(model.model_fields["kind"].annotation)[0] for model in _SOURCE_MODELS}
 _KNOWN_KEYS = sorted(
     {

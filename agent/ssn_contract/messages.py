@@ -14,6 +14,7 @@ from ssn_contract.manifest import Digest, Name, Time
 
 Text = Annotated[str, Field(max_length=200)]
 TopicName = Annotated[str, Field(max_length=400)]
+TriggerId = Annotated[str, Field(min_length=1, max_length=120)]
 PartId = Annotated[str, Field(min_length=1, max_length=120)]
 Product = Annotated[str, Field(min_length=1, max_length=64)]
 Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
@@ -195,7 +196,7 @@ class Verdict(_Outward):
 class Trigger(_Inward):
     """A part is in front of the camera: take a frame and judge it."""
 
-    id: Annotated[str, Field(min_length=1, max_length=120)]
+    id: TriggerId
     """The sender's own id; a repeated id is the same trigger."""
     part_id: PartId | None = None
     product: Product | None = None

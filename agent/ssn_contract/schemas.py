@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import Label, ModelInForce, StationStatus, Trigger, Verdict
+from ssn_contract.zeromq import PartAnswer, PartHeader
 
 FOLDER = Path(__file__).with_name("schemas")
 WRITTEN: dict[str, type[BaseModel]] = {
@@ -22,9 +23,14 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "model": ModelInForce,
     "status": StationStatus,
     "manifest": Manifest,
+    "part_answer": PartAnswer,
 }
 """What we write, by the name of its schema."""
-TAKEN: dict[str, type[BaseModel]] = {"trigger": Trigger, "label": Label}
+TAKEN: dict[str, type[BaseModel]] = {
+    "trigger": Trigger,
+    "label": Label,
+    "part_header": PartHeader,
+}
 """What we take from others, by the name of its schema."""
 MODELS = {**WRITTEN, **TAKEN}
 

@@ -23,6 +23,7 @@ from ssn_agent.frames.layout import (
     Decision,
     Defect,
     Header,
+    IntakeNote,
     ModelNote,
     Outcome,
     Result,
@@ -68,6 +69,7 @@ triggers = st.builds(
     nanoseconds,
     st.none() | st.text(utf8, min_size=1, max_size=120),
     st.none() | st.text(utf8, min_size=1, max_size=64),
+    st.none() | st.text(utf8, min_size=1, max_size=120),
 )
 frames = st.builds(
     Captured,
@@ -110,7 +112,7 @@ class Region(NamedTuple):
 
 
 SEQUENCE = 4711
-ACCEPTED = Accepted(1, 2, 3, "Teil-Ä-0815", "flange")
+ACCEPTED = Accepted(1, 2, 3, "Teil-Ä-0815", "flange", "line2-Ä-000123")
 CAPTURED = Captured(None, 3, 1200, 1600, 3, 4, 65535)
 RESULT = Result(
     Outcome.FAIL,
@@ -198,9 +200,17 @@ def test_a_camera_note_comes_back_as_it_was_written(note: CameraNote) -> None:
 @given(model_notes)
 def test_a_model_note_comes_back_as_it_was_written(note: ModelNote) -> None:
     packed = layout.pack_model_note(note)
-    assert layout.MODEL_NOTE_AT + len(packed) <= layout.HEADER_BYTES
+    assert layout.MODEL_NOTE_AT + len(packed) <= layout.INTAKE_NOTE_AT
     buffer = at(layout.MODEL_NOTE_AT, packed, layout.HEADER_BYTES)
     assert layout.unpack_model_note(buffer) == note
+
+
+@given(st.builds(IntakeNote, nanoseconds, nanoseconds))
+def test_an_intake_note_comes_back_as_it_was_written(note: IntakeNote) -> None:
+    packed = layout.pack_intake_note(note)
+    assert layout.INTAKE_NOTE_AT + len(packed) <= layout.HEADER_BYTES
+    buffer = at(layout.INTAKE_NOTE_AT, packed, layout.HEADER_BYTES)
+    assert layout.unpack_intake_note(buffer) == note
 
 
 @given(st.text())
@@ -293,14 +303,19 @@ def test_any_flipped_byte_of_the_header_makes_it_no_journal() -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "€", "🔩"])
-def test_the_longest_part_id_and_product_of_the_contract_fit_in_any_script(letter: str) -> None:
-    value = Accepted(1, 2, 3, letter * 120, letter * 64)
+def test_the_longest_texts_of_the_contract_fit_in_any_script(letter: str) -> None:
+    value = Accepted(1, 2, 3, letter * 120, letter * 64, letter * 120)
     packed = layout.pack_accepted(1, value)
     assert layout.unpack_accepted(at(0, packed)) == (1, value)
 
 
 @pytest.mark.parametrize(
-    "value", [Accepted(1, 2, 3, "€" * 161, None), Accepted(1, 2, 3, None, "€" * 86)]
+    "value",
+    [
+        Accepted(1, 2, 3, "€" * 161, None),
+        Accepted(1, 2, 3, None, "€" * 86),
+        Accepted(1, 2, 3, None, None, "€" * 161),
+    ],
 )
 def test_a_text_that_does_not_fit_is_refused_and_never_stored_cut_in_a_character(
     value: Accepted,
@@ -340,6 +355,7 @@ def golden() -> str:
             layout.MODEL_NOTE_AT,
             layout.pack_model_note(ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none")),
         ),
+        (layout.INTAKE_NOTE_AT, layout.pack_intake_note(IntakeNote(10, 11))),
     ):
         header[offset : offset + len(region)] = region
     data = bytes(header + whole_record())

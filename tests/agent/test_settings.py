@@ -19,6 +19,12 @@ kind = "folder"
 path = "/images"
 """
 
+ZEROMQ = """
+[cameras.left.source]
+kind = "zeromq"
+bind = "{bind}"
+"""
+
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +95,17 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("[inference]\nengine = 'fastest'\n" + SOUND, "inference.engine: Input should be 'auto'"),
         ("[inference]\ncpus = [0, 9999]\n" + SOUND, "inference.cpus: "),
         ("[inference]\ncpus = [-1]\n" + SOUND, "inference.cpus"),
+        (ZEROMQ.format(bind="udp://127.0.0.1:5560"), "cameras.left.source.bind: "),
+        (ZEROMQ.format(bind="tcp://127.0.0.1"), "cameras.left.source.bind: "),
+        (ZEROMQ.format(bind="tcp://127.0.0.1:65536"), "cameras.left.source.bind: "),
+        (ZEROMQ.format(bind="tcp://127.0.0.1:0"), "cameras.left.source.bind: "),
+        (ZEROMQ.format(bind="ipc://relative"), "cameras.left.source.bind: "),
+        (ZEROMQ.format(bind="ipc:///" + "x" * 101), "cameras.left.source.bind: "),
+        (
+            ZEROMQ.format(bind="ipc:///run/parts") + "[cameras.right.source]\n"
+            "kind = 'zeromq'\nbind = 'ipc:///run/parts'\n",
+            "cameras: Value error, two cameras bind the same address",
+        ),
         ("", "cameras: "),
         ("[cameras]\n", "cameras: "),
     ],

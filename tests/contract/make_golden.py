@@ -112,6 +112,37 @@ OFFLINE = {
     "cameras": [],
 }
 TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
+HEADER: dict[str, Any] = {
+    "version": 1,
+    "part_id": "P-2026-00042",
+    "product": "tile-40",
+    "height": 480,
+    "width": 640,
+    "channels": 3,
+    "frame_id": 65535,
+}
+HEADER_ALONE = {**HEADER, **dict.fromkeys(("height", "width", "channels", "frame_id"))}
+ANSWER: dict[str, Any] = {
+    "version": 1,
+    "id": "line2-20260101-000123",
+    "status": "accepted",
+    "epoch": EPOCH,
+    "sequence": 42,
+    "repeated": False,
+    "frame": "taken",
+    "problem": None,
+}
+REFUSED = {
+    **ANSWER,
+    **dict.fromkeys(("epoch", "sequence", "repeated", "frame")),
+    "status": "refused",
+    "problem": "/run/ssn-agent/top.journal: full; the ledger has not taken 4096 verdicts",
+}
+MALFORMED = {
+    **REFUSED,
+    "status": "malformed",
+    "problem": "pixels: 100 bytes; 480 x 640 x 3 are 921600",
+}
 LABEL: dict[str, Any] = {
     "camera": "top",
     "epoch": EPOCH,
@@ -211,6 +242,15 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "online-with-alarm": {**ONLINE, "ledger": "faulty", "alarms": ["ledger: disk full"]},
     },
     "trigger": {"full": TRIGGER, "id-alone": {**dict.fromkeys(TRIGGER), "id": "plc7-000124"}},
+    "part_header": {"with-pixels": HEADER, "trigger-alone": HEADER_ALONE},
+    "part_answer": {
+        "accepted": ANSWER,
+        "repeated": {**ANSWER, "repeated": True, "frame": "none"},
+        "awaited": {**ANSWER, "frame": "awaited"},
+        "refused": REFUSED,
+        "malformed": MALFORMED,
+        "malformed-without-id": {**MALFORMED, "id": None},
+    },
     "label": {"bad": LABEL, "good": {**LABEL, "label": "good", "defect_type": None}},
     "manifest": {
         "weak": MANIFEST,
@@ -231,6 +271,7 @@ NEWER: dict[str, dict[str, Any]] = {
     "model": {**MODEL, "bundle": {**BUNDLE, "regime": "weak"}},
     "status": {**ONLINE, "uptime_s": 12.5},
     "manifest": {**MANIFEST, "licence": "Apache-2.0"},
+    "part_answer": {**ANSWER, "queue": 3},
 }
 """Only what we write may gain fields unasked; see docs/contract.md."""
 INVALID: dict[str, dict[str, dict[str, Any]]] = {
@@ -275,6 +316,26 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
         "part-id-empty": {**TRIGGER, "part_id": ""},
         "part-id-a-number": {**TRIGGER, "part_id": 42},
         "product-too-long": {**TRIGGER, "product": "p" * 65},
+    },
+    "part_header": {
+        "unknown-field": {**HEADER, "partid": "P-2026-00042"},
+        "unknown-version": {**HEADER, "version": 2},
+        "without-version": {k: v for k, v in HEADER.items() if k != "version"},
+        "shape-not-whole": {**HEADER, "channels": None},
+        "four-channels": {**HEADER, "channels": 4},
+        "no-height": {**HEADER, "height": 0},
+        "too-wide": {**HEADER, "width": 32_768},
+        "frame-id-without-frame": {**HEADER_ALONE, "frame_id": 7},
+        "part-id-empty": {**HEADER, "part_id": ""},
+    },
+    "part_answer": {
+        "unknown-version": {**ANSWER, "version": 2},
+        "unknown-status": {**ANSWER, "status": "perhaps"},
+        "accepted-without-sequence": {**ANSWER, "sequence": None},
+        "accepted-without-id": {**ANSWER, "id": None},
+        "accepted-with-problem": {**ANSWER, "problem": "full"},
+        "refused-with-sequence": {**REFUSED, "sequence": 42},
+        "refused-without-problem": {**REFUSED, "problem": None},
     },
     "label": {
         "unknown-field": {**LABEL, "score": 0.5},

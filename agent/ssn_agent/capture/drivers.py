@@ -1,10 +1,17 @@
 """Which driver serves which kind of source."""
 
 from ssn_agent.capture.camera import Camera
-from ssn_agent.settings import FolderSource, LineSource, RtspSource, Source, V4l2Source, VideoSource
+from ssn_agent.settings import (
+    FolderSource,
+    FreeRunning,
+    LineSource,
+    RtspSource,
+    V4l2Source,
+    VideoSource,
+)
 
 
-def make_camera(source: Source) -> Camera:
+def make_camera(source: FreeRunning) -> Camera:
     """Return the driver for a source, closed. A driver is imported only where it is used."""
     match source:
         case FolderSource():

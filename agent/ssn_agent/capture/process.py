@@ -1,26 +1,27 @@
 """The capture process of one camera: `python -m ssn_agent.capture.process SETTINGS CAMERA PARENT`.
 
-For every frame, in this order: count the trigger in the journal, put the pixels into a slot, note
-the slot in the journal, wake inference. A frame that finds no slot is INVALID(overload): capture
-never waits for inference, unless the source is a file.
+Every frame of a free-running camera is a trigger; a camera that is triggered says itself which
+triggers and frames come (`capture.parts`). What is counted and passed on is `capture.intake`'s. A
+frame that finds no slot is INVALID(overload): capture never waits for inference, unless the source
+is a file.
 """
 
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
-from ssn_agent.capture.camera import Camera, Frame
+from ssn_agent.capture.camera import Camera
 from ssn_agent.capture.drivers import make_camera
-from ssn_agent.errors import AgentError, CameraEnded, CameraError, ImageError, JournalError
-from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured
+from ssn_agent.capture.intake import Intake
+from ssn_agent.capture.parts import Parts
+from ssn_agent.capture.settings import ZeroMqSource
+from ssn_agent.capture.zeromq import ZeroMqCamera
+from ssn_agent.errors import AgentError, CameraEnded, CameraError, JournalError
+from ssn_agent.frames.layout import CameraState
 from ssn_agent.frames.runtime import RuntimeFiles
-from ssn_agent.frames.slots import PixelSlots, SlotOwners
-from ssn_agent.frames.wake import Ringer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent
 from ssn_agent.settings import CameraSettings, read_resolved
-from ssn_contract.messages import InvalidReason
 
 REOPEN_S = (0.5, 1.0, 2.0, 5.0)
 """Waits before a camera is opened again; the last one repeats."""
@@ -28,101 +29,55 @@ FULL_WAIT_S = 0.005
 
 
 class Capture:
-    """One camera's frames into its journal and slots."""
+    """One camera's parts into the agent."""
 
     def __init__(self, camera: str, settings: CameraSettings, files: RuntimeFiles) -> None:
         """Map the files and close what a capture process before this one left without a frame."""
-        self._settings = settings
-        self._journal = Journal(files.journal(camera))
-        self._slots = PixelSlots(files.pixels(camera))
-        self._inference = Ringer(files.inference_bell)
-        self._ledger = Ringer(files.ledger_bell)
-        for entry in self._journal.entries(_has_no_frame):
-            self._journal.capture(entry.sequence, Captured(InvalidReason.LOST))
-        self._owners = SlotOwners(self._journal)
-        self._refusing = False
-        self._state = CameraState.STARTING
+        self._intake = Intake(camera, settings, files)
 
-    def run(self, camera: Camera, stop: Stop) -> None:
-        """Take frames until asked to stop or until a file source ends; reopen after faults."""
+    def make_camera(self, settings: CameraSettings) -> Camera | ZeroMqCamera:
+        """Return the driver for the camera's source, closed."""
+        if isinstance(settings.source, ZeroMqSource):
+            return ZeroMqCamera(settings.source, Parts(self._intake))
+        return make_camera(settings.source)
+
+    def run(self, camera: Camera | ZeroMqCamera, stop: Stop) -> None:
+        """Take parts until asked to stop or until a file source ends; reopen after faults."""
         faults = 0
         while not stop:
             try:
-                if not faults:  # a faulty camera stays so until it gives a frame
-                    self._note(CameraState.STARTING)
+                if not faults:  # a faulty camera stays so until it works again
+                    self._intake.note(CameraState.STARTING)
                 camera.open()
                 while not stop:
-                    if camera.waits and not self._has_room():
-                        stop.wait(FULL_WAIT_S)
+                    if not self._turn(camera, stop):
                         continue
-                    self.admit(camera.next_frame())
-                    if self._state is not CameraState.RUNNING and not self._refusing:
-                        self._note(CameraState.RUNNING)
+                    self._intake.note_running()
                     faults = 0
             except CameraEnded as ended:
-                self._note(CameraState.ENDED, str(ended))
+                self._intake.note(CameraState.ENDED, str(ended))
                 return
             except CameraError as error:
                 wait_s = REOPEN_S[min(faults, len(REOPEN_S) - 1)]
                 faults += 1
-                self._note(CameraState.FAULTY, str(error))
+                self._intake.note(CameraState.FAULTY, str(error))
                 logger().error("camera fault", problem=str(error), reopen_s=wait_s)
                 stop.wait(wait_s)
             finally:
                 camera.close()
 
-    def admit(self, frame: Frame) -> None:
-        """Count a frame as a trigger and pass it on, or note why it cannot be judged."""
-        now = time.monotonic_ns()
-        trigger = Accepted(
-            triggered_monotonic_ns=now,
-            triggered_utc_ns=time.time_ns(),
-            deadline_monotonic_ns=now + int(self._settings.deadline_ms * 1e6),
-            part_id=frame.part_id,
-            product=None,
-        )
-        try:
-            sequence = self._journal.accept(trigger)
-        except JournalError as error:
-            if not self._refusing:
-                self._note(CameraState.FAULTY, str(error))
-                logger().error("frames are refused", problem=str(error))
-            self._refusing = True
-            return
-        self._refusing = False
-        captured = self._place(frame, now)
-        self._journal.capture(sequence, captured)
-        if captured.reason is None:
-            self._owners.give(captured.slot, sequence)
-            self._inference.ring()
-        else:
-            self._ledger.ring()
-
-    def _place(self, frame: Frame, now: int) -> Captured:
-        if frame.pixels is None:
-            return Captured(InvalidReason.UNREADABLE)
-        slot = self._owners.take()
-        if slot is None:
-            return Captured(InvalidReason.OVERLOAD)
-        try:
-            height, width, channels = self._slots.write(slot, frame.pixels)
-        except ImageError as error:
-            logger().warning("frame not taken", problem=str(error))
-            return Captured(InvalidReason.UNREADABLE)
-        return Captured(None, slot, height, width, channels, now, frame.frame_id)
-
-    def _has_room(self) -> bool:
-        return self._journal.has_room() and self._owners.take() is not None
-
-    def _note(self, state: CameraState, message: str = "") -> None:
-        self._state = state
-        self._journal.note_camera(CameraNote(state, time.time_ns(), message))
-        self._ledger.ring()
-
-
-def _has_no_frame(entry: Entry) -> bool:
-    # Also where the ledger has closed it as late: inference waits at such a record.
-    return entry.captured is None
+    def _turn(self, camera: Camera | ZeroMqCamera, stop: Stop) -> bool:
+        """Take what the camera has, within a bounded time; False: there was no room for it."""
+        if isinstance(camera, ZeroMqCamera):
+            camera.serve()
+            return True
+        if camera.waits and not self._intake.has_room():
+            stop.wait(FULL_WAIT_S)
+            return False
+        frame = camera.next_frame()
+        with suppress(JournalError):  # noted and logged by the intake: the frame is refused
+            self._intake.place(self._intake.accept(frame.part_id).sequence, frame)
+        return True
 
 
 def main(settings_path: str, camera: str, parent: str) -> None:
@@ -134,7 +89,7 @@ def main(settings_path: str, camera: str, parent: str) -> None:
     chosen = settings.cameras[camera]
     try:
         capture = Capture(camera, chosen, RuntimeFiles(settings.runtime_dir))
-        capture.run(make_camera(chosen.source), stop)
+        capture.run(capture.make_camera(chosen), stop)
     except AgentError as error:
         logger().error("the capture process cannot go on", problem=str(error))
         sys.exit(error.exit_code)

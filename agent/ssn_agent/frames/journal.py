@@ -20,6 +20,7 @@ from ssn_agent.frames.layout import (
     Captured,
     Decision,
     Header,
+    IntakeNote,
     ModelNote,
     Result,
 )
@@ -108,6 +109,11 @@ class Journal:
         region = layout.pack_camera_note(note)
         self._view[layout.CAMERA_NOTE_AT : layout.CAMERA_NOTE_AT + len(region)] = region
 
+    def note_intake(self, note: IntakeNote) -> None:
+        """Say what was not taken."""
+        region = layout.pack_intake_note(note)
+        self._view[layout.INTAKE_NOTE_AT : layout.INTAKE_NOTE_AT + len(region)] = region
+
     # Inference writes.
 
     def note_model(self, note: ModelNote) -> None:
@@ -138,6 +144,10 @@ class Journal:
     def model_note(self) -> ModelNote | None:
         """Return what judges, or None where nothing whole is noted at this moment."""
         return layout.unpack_model_note(self._view)
+
+    def intake_note(self) -> IntakeNote | None:
+        """Return what was not taken, or None where nothing whole is noted at this moment."""
+        return layout.unpack_intake_note(self._view)
 
     def refresh(self) -> int:
         """Take up what capture has accepted since, and return the head.

@@ -2,7 +2,7 @@
 
     header, 4096 bytes
         0  magic      8   b"SSNJRNL\\n"
-        8  layout     4   version of this table, 1
+        8  layout     4   version of this table, 2
        12  capacity   4   records
        16  epoch     16   UUID of the numbering
        32  boot      16   UUID of the boot that the monotonic times belong to
@@ -11,12 +11,13 @@
       120  crc        4   CRC-32 of the bytes before
      1024  camera  1024   by capture: how the camera is; written again and again
      2048  model   1024   by inference: what judges; written again and again
-    record of sequence n, 2048 bytes, at 4096 + 2048 * (n % capacity)
-        0  accepted 1024  by capture: the trigger
-     1024  captured   64  by capture: its frame, or why there is none
-     1088  result    864  by inference: what the model made of it
-     1952  decision   64  by the ledger process: the verdict
-     2016  committed  32  by the ledger process: the verdict is in the database
+     3072  intake  1024   by capture: what came and was not taken; written again and again
+    record of sequence n, 2304 bytes, at 4096 + 2304 * (n % capacity)
+        0  accepted 1280  by capture: the trigger
+     1280  captured   64  by capture: its frame, or why there is none
+     1344  result    864  by inference: what the model made of it
+     2208  decision   64  by the ledger process: the verdict
+     2272  committed  32  by the ledger process: the verdict is in the database
 
 A region is one `struct` with its sequence number first and a CRC-32 last. It counts when the number
 is the record's and the CRC holds: so a reader never takes half a write for a whole one, whatever
@@ -34,9 +35,9 @@ from ssn_agent.errors import JournalError
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 HEADER_BYTES = 4096
-RECORD_BYTES = 2048
+RECORD_BYTES = 2304
 CAPACITY = 4096
 """Records of a journal: 68 s at 60 frames a second."""
 MAX_DEFECTS = 16
@@ -100,6 +101,15 @@ class ModelNote:
 
 
 @dataclass(frozen=True)
+class IntakeNote:
+    """What came to a camera's input since this journal began and was not taken."""
+
+    discarded_frames: int = 0
+    """Frames of triggers that no longer waited for one."""
+    malformed_messages: int = 0
+
+
+@dataclass(frozen=True)
 class Accepted:
     """A trigger that was counted. Times in nanoseconds; `monotonic` is CLOCK_MONOTONIC."""
 
@@ -108,6 +118,8 @@ class Accepted:
     deadline_monotonic_ns: int
     part_id: str | None
     product: str | None
+    trigger_id: str | None = None
+    """The sender's own id, by which a repeated trigger is known; None: a frame is its trigger."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,7 @@ class Decision:
 
 
 _HEADER = struct.Struct("<8sII16s16sQ64s")
-_ACCEPTED = struct.Struct("<QQQQH480sH256s")
+_ACCEPTED = struct.Struct("<QQQQH480sH256sH480s")
 _CAPTURED = struct.Struct("<QBIIIIQq")
 _RESULT = struct.Struct("<QBBQd32s64s64s48sBBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
@@ -174,17 +186,20 @@ _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
 _CAMERA_NOTE = struct.Struct("<BQ400s")
 _MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
+_INTAKE_NOTE = struct.Struct("<QQ")
 _CRC = struct.Struct("<I")
 
 CAMERA_NOTE_AT = 1024
 MODEL_NOTE_AT = 2048
+INTAKE_NOTE_AT = 3072
 ACCEPTED_AT = 0
-CAPTURED_AT = 1024
-RESULT_AT = 1088
-DECISION_AT = 1952
-COMMITTED_AT = 2016
+CAPTURED_AT = 1280
+RESULT_AT = 1344
+DECISION_AT = 2208
+COMMITTED_AT = 2272
 
 MAX_PART_ID_BYTES = 480
+MAX_TRIGGER_ID_BYTES = 480
 MAX_PRODUCT_BYTES = 256
 _NO_REASON = 255
 _NO_TEXT = 0xFFFF
@@ -272,10 +287,22 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
     )
 
 
+def pack_intake_note(note: IntakeNote) -> bytes:
+    """Return the note's bytes."""
+    return sealed(_INTAKE_NOTE.pack(note.discarded_frames, note.malformed_messages))
+
+
+def unpack_intake_note(buffer: memoryview) -> IntakeNote | None:
+    """Return the note, or None while there is none or it is just being written."""
+    body = unsealed(buffer, INTAKE_NOTE_AT, _INTAKE_NOTE.size)
+    return None if body is None else IntakeNote(*_INTAKE_NOTE.unpack(body))
+
+
 def pack_accepted(sequence: int, value: Accepted) -> bytes:
     """Return the region's bytes. Raises JournalError where a text does not fit."""
     part_id, part_id_size = _text(value.part_id, MAX_PART_ID_BYTES)
     product, product_size = _text(value.product, MAX_PRODUCT_BYTES)
+    trigger_id, trigger_id_size = _text(value.trigger_id, MAX_TRIGGER_ID_BYTES)
     return sealed(
         _ACCEPTED.pack(
             sequence,
@@ -286,6 +313,8 @@ def pack_accepted(sequence: int, value: Accepted) -> bytes:
             part_id,
             product_size,
             product,
+            trigger_id_size,
+            trigger_id,
         )
     )
 
@@ -295,10 +324,9 @@ def unpack_accepted(record: memoryview) -> tuple[int, Accepted] | None:
     body = unsealed(record, ACCEPTED_AT, _ACCEPTED.size)
     if body is None:
         return None
-    sequence, mono, utc, deadline, n_part, part, n_product, product = _ACCEPTED.unpack(body)
-    return sequence, Accepted(
-        mono, utc, deadline, _untext(part, n_part), _untext(product, n_product)
-    )
+    sequence, mono, utc, deadline, *texts = _ACCEPTED.unpack(body)
+    part_id, product, trigger_id = (_untext(texts[i + 1], texts[i]) for i in (0, 2, 4))
+    return sequence, Accepted(mono, utc, deadline, part_id, product, trigger_id)
 
 
 def pack_captured(sequence: int, value: Captured) -> bytes:

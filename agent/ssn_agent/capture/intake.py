@@ -1,0 +1,116 @@
+"""Triggers and frames of one camera into its journal and pixel slots: the journal's one writer.
+
+In this order for every part: its trigger is counted in the journal; its pixels are put into a slot;
+the slot is noted in the journal; inference is woken. A part that can have no frame is noted with
+the reason, and the ledger is woken.
+"""
+
+import time
+from dataclasses import dataclass
+
+from ssn_agent.capture.camera import Frame
+from ssn_agent.errors import ImageError, JournalError
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.frames.slots import PixelSlots, SlotOwners
+from ssn_agent.frames.wake import Ringer
+from ssn_agent.log import logger
+from ssn_agent.settings import CameraSettings
+from ssn_contract.messages import InvalidReason
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A trigger that is in the journal."""
+
+    sequence: int
+    deadline_ns: int
+    """By the monotonic clock."""
+
+
+class Intake:
+    """One camera's way into the agent. Capture never waits for inference here."""
+
+    def __init__(self, camera: str, settings: CameraSettings, files: RuntimeFiles) -> None:
+        """Map the files and close what a capture process before this one left without a frame."""
+        self._deadline_ns = int(settings.deadline_ms * 1e6)
+        self.journal = Journal(files.journal(camera))
+        self._slots = PixelSlots(files.pixels(camera))
+        self._inference = Ringer(files.inference_bell)
+        self._ledger = Ringer(files.ledger_bell)
+        for entry in self.journal.entries(_has_no_frame):
+            self.journal.capture(entry.sequence, Captured(InvalidReason.LOST))
+        self._owners = SlotOwners(self.journal)
+        self._is_refusing = False
+        self._state = CameraState.STARTING
+
+    def has_room(self) -> bool:
+        """Say whether a part that came now could be judged."""
+        return self.journal.has_room() and self._owners.take() is not None
+
+    def note(self, state: CameraState, message: str = "") -> None:
+        """Say how the camera is."""
+        self._state = state
+        self.journal.note_camera(CameraNote(state, time.time_ns(), message))
+        self._ledger.ring()
+
+    def note_running(self) -> None:
+        """Say that the camera works, unless the journal is full."""
+        if self._state is not CameraState.RUNNING and not self._is_refusing:
+            self.note(CameraState.RUNNING)
+
+    def accept(
+        self, part_id: str | None, product: str | None = None, trigger_id: str | None = None
+    ) -> Counted:
+        """Count a trigger.
+
+        Raises JournalError where the journal is full; the camera is then noted as faulty.
+        """
+        now = time.monotonic_ns()
+        deadline = now + self._deadline_ns
+        trigger = Accepted(now, time.time_ns(), deadline, part_id, product, trigger_id)
+        try:
+            sequence = self.journal.accept(trigger)
+        except JournalError as error:
+            if not self._is_refusing:
+                self.note(CameraState.FAULTY, str(error))
+                logger().error("parts are refused", problem=str(error))
+            self._is_refusing = True
+            raise
+        self._is_refusing = False
+        return Counted(sequence, deadline)
+
+    def place(self, sequence: int, frame: Frame) -> None:
+        """Give a trigger its frame, or the reason why it cannot be judged."""
+        captured = self._captured(frame)
+        self.journal.capture(sequence, captured)
+        if captured.reason is None:
+            self._owners.give(captured.slot, sequence)
+            self._inference.ring()
+        else:
+            self._ledger.ring()
+
+    def close(self, sequence: int, reason: InvalidReason) -> None:
+        """Note that a trigger gets no frame, and why."""
+        self.journal.capture(sequence, Captured(reason))
+        self._ledger.ring()
+
+    def _captured(self, frame: Frame) -> Captured:
+        if frame.pixels is None:
+            return Captured(InvalidReason.UNREADABLE)
+        slot = self._owners.take()
+        if slot is None:
+            return Captured(InvalidReason.OVERLOAD)
+        now = time.monotonic_ns()
+        try:
+            height, width, channels = self._slots.write(slot, frame.pixels)
+        except ImageError as error:
+            logger().warning("frame not taken", problem=str(error))
+            return Captured(InvalidReason.UNREADABLE)
+        return Captured(None, slot, height, width, channels, now, frame.frame_id)
+
+
+def _has_no_frame(entry: Entry) -> bool:
+    # Also where the ledger has closed it as late: inference waits at such a record.
+    return entry.captured is None

@@ -1,0 +1,92 @@
+"""Parts whose senders name them: a repeated id is the same trigger, and frames may come apart.
+
+Shared by every way in which triggers with an id reach a camera, so that one id means one trigger
+whichever way it comes, and however often.
+"""
+
+import time
+from dataclasses import replace
+
+from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.intake import Intake
+from ssn_agent.capture.pairing import Pairing
+from ssn_agent.errors import JournalError, short
+from ssn_agent.frames.journal import Entry
+from ssn_agent.frames.layout import IntakeNote
+from ssn_contract.messages import InvalidReason, Trigger
+from ssn_contract.zeromq import FrameState, PartAnswer
+
+
+class Parts:
+    """Triggers by their ids, as far back as the journal reaches."""
+
+    def __init__(self, intake: Intake) -> None:
+        """Take up the ids that capture processes before this one have counted."""
+        self._intake = intake
+        self._journal = intake.journal
+        self._pairing = Pairing()
+        self._note = self._journal.intake_note() or IntakeNote()
+        self._sequences: dict[str, int] = {}  # in rising order of the numbers
+        for entry in self._journal.entries(_has_id):
+            if entry.accepted.trigger_id is not None:
+                self._sequences[entry.accepted.trigger_id] = entry.sequence
+
+    def take(self, trigger: Trigger, frame: Frame | None) -> PartAnswer:
+        """Count a trigger, once for its id, give it its frame where one came, and say so."""
+        self.expire()
+        known = self._sequences.get(trigger.id)
+        try:
+            sequence = self._count(trigger) if known is None else known
+        except JournalError as error:
+            return PartAnswer(id=trigger.id, status="refused", problem=short(error))
+        repeated = known is not None
+        if frame is not None:
+            self._bring(sequence, frame, repeated=repeated)
+        return PartAnswer(
+            id=trigger.id,
+            status="accepted",
+            epoch=self._journal.header.epoch,
+            sequence=sequence,
+            repeated=repeated,
+            frame=_frame_state(self._journal.read(sequence)),
+        )
+
+    def expire(self) -> None:
+        """Close the trigger that has waited for its frame until its deadline."""
+        overdue = self._pairing.expire(time.monotonic_ns())
+        if overdue is not None:
+            self._intake.close(overdue, InvalidReason.LATE)
+
+    def note_malformed(self) -> int:
+        """Count a message that was not understood; return how many there were."""
+        self._note = replace(self._note, malformed_messages=self._note.malformed_messages + 1)
+        self._journal.note_intake(self._note)
+        return self._note.malformed_messages
+
+    def _count(self, trigger: Trigger) -> int:
+        accepted = self._intake.accept(trigger.part_id, trigger.product, trigger.id)
+        self._sequences[trigger.id] = accepted.sequence
+        oldest = self._journal.oldest()
+        while next(iter(self._sequences.values())) < oldest:
+            del self._sequences[next(iter(self._sequences))]
+        if not self._pairing.trigger(accepted.sequence, accepted.deadline_ns):
+            self._intake.close(accepted.sequence, InvalidReason.OVERRUN)
+        return accepted.sequence
+
+    def _bring(self, sequence: int, frame: Frame, *, repeated: bool) -> None:
+        if self._pairing.frame(sequence, time.monotonic_ns()):
+            self._intake.place(sequence, frame)
+        elif repeated and _frame_state(self._journal.read(sequence)) == "none":
+            discarded = self._note.discarded_frames + 1
+            self._note = replace(self._note, discarded_frames=discarded)
+            self._journal.note_intake(self._note)
+
+
+def _has_id(entry: Entry) -> bool:
+    return entry.accepted.trigger_id is not None
+
+
+def _frame_state(entry: Entry | None) -> FrameState:
+    if entry is None or entry.captured is None:
+        return "awaited"
+    return "taken" if entry.captured.reason is None else "none"
