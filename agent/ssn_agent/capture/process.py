@@ -12,6 +12,7 @@ from pathlib import Path
 from ssn_agent.capture.camera import Camera, Frame
 from ssn_agent.capture.drivers import make_camera
 from ssn_agent.errors import AgentError, CameraEnded, CameraError, ImageError, JournalError
+from ssn_agent.frames.heartbeat import BEAT_S, Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured
 from ssn_agent.frames.runtime import RuntimeFiles
@@ -33,6 +34,8 @@ class Capture:
     def __init__(self, camera: str, settings: CameraSettings, files: RuntimeFiles) -> None:
         """Map the files and close what a capture process before this one left without a frame."""
         self._settings = settings
+        self._heart = Heartbeat(files.heartbeat(f"capture:{camera}"))
+        self._heart.beat()
         self._journal = Journal(files.journal(camera))
         self._slots = PixelSlots(files.pixels(camera))
         self._inference = Ringer(files.inference_bell)
@@ -50,8 +53,10 @@ class Capture:
             try:
                 if not faults:  # a faulty camera stays so until it gives a frame
                     self._note(CameraState.STARTING)
+                self._heart.beat(camera.open_limit_s + BEAT_S)
                 camera.open()
                 while not stop:
+                    self._heart.beat(camera.frame_limit_s + BEAT_S)
                     if camera.waits and not self._has_room():
                         stop.wait(FULL_WAIT_S)
                         continue
@@ -67,8 +72,10 @@ class Capture:
                 faults += 1
                 self._note(CameraState.FAULTY, str(error))
                 logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                self._heart.beat(wait_s + BEAT_S)
                 stop.wait(wait_s)
             finally:
+                self._heart.beat(camera.open_limit_s + BEAT_S)
                 camera.close()
 
     def admit(self, frame: Frame) -> None:
