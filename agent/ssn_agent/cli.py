@@ -62,11 +62,12 @@ def run(
 ) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
     from ssn_agent.log import configure
-    from ssn_agent.processes import Stop
+    from ssn_agent.processes import Stop, set_crash_rules
     from ssn_agent.supervisor.supervisor import Supervisor
 
     settings = _settings(config, overrides)
     configure(settings.log_level, "supervisor")
+    set_crash_rules()
     stop = Stop(interactive=True)
     Supervisor(settings).run(stop, once=once)
 

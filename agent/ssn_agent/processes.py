@@ -1,7 +1,9 @@
 """What every process of the agent has in common: its life ends with the supervisor's."""
 
 import ctypes
+import faulthandler
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -52,6 +54,17 @@ def start_process(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-m", *arguments])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def set_crash_rules() -> None:
+    """Have this process and those it starts leave tracebacks, and no core dumps.
+
+    A dump would hold pictures and passwords, and a process that crashes again and again would fill
+    the disk with them.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable()
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # for what is started from here
 
 
 def end_with_parent(parent: int) -> None:

@@ -249,6 +249,21 @@ class CameraStatus(_Outward):
         return self
 
 
+class ProcessStatus(_Outward):
+    """A process of the agent's, and how often it was replaced since the agent started."""
+
+    name: Text
+    """`ledger`, `inference` or `capture:CAMERA`."""
+    state: Literal["waiting", "starting", "running", "killed", "ended"]
+    """waiting: to be started, perhaps after a pause; killed: by the agent, and not gone yet."""
+    died: Count
+    """Replaced because it ended by itself, or was killed by another."""
+    hung: Count
+    """Replaced because it made no progress."""
+    over_memory: Count
+    """Replaced because it took more memory than it may."""
+
+
 class StationStatus(_Outward):
     """Retained on `status`. The broker publishes `state: offline` as the agent's last will."""
 
@@ -263,3 +278,4 @@ class StationStatus(_Outward):
     """Messages committed and not yet acknowledged by the broker."""
     alarms: list[Text]
     cameras: list[CameraStatus]
+    processes: list[ProcessStatus] = []

@@ -31,6 +31,8 @@ BRIGHT = np.full((32, 32), 250, np.uint8)
 class Script:
     """A camera that plays a list of frames and faults, then ends."""
 
+    open_limit_s = 1.0
+    frame_limit_s = 1.0
     waits = False
 
     def __init__(self, *steps: "Frame | CameraError") -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import EngineError
+from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference import model as model_module
 from ssn_agent.inference.choice import TrialRecords, circumstances, ranking
@@ -45,7 +46,8 @@ class Box:
         return settings_in(self._folder, (), cameras=_CAMERAS, inference=inference)
 
     def model(self, engine: str = "auto") -> Model:
-        return Model(self.bundle, self.settings(engine), self.files)
+        heart = Heartbeat(self.files.heartbeat("inference"))
+        return Model(self.bundle, self.settings(engine), self.files, heart)
 
 
 _CAMERAS = {"left": {"source": {"kind": "folder", "path": "/images"}}}

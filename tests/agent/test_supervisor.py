@@ -1,4 +1,4 @@
-"""The service's main process: when a dead process starts again, and one agent a folder."""
+"""The service's main process: one agent a folder, and its children end with it."""
 
 import fcntl
 import os
@@ -13,7 +13,6 @@ import pytest
 from ssn_agent.errors import UsageError
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.settings import Settings
-from ssn_agent.supervisor.children import BACK_OFF_S, STEADY_S, RestartRule
 from ssn_agent.supervisor.supervisor import Supervisor
 from support.ledgers import settings_in
 
@@ -30,38 +29,6 @@ time.sleep(60)
 def settings(tmp_path: Path) -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
         yield settings_in(tmp_path, runtime_dir=Path(runtime))
-
-
-def test_a_process_that_never_ran_starts_at_once() -> None:
-    assert RestartRule().start_at == 0.0
-
-
-def test_a_process_that_keeps_dying_waits_longer_and_longer_up_to_a_bound() -> None:
-    rule = RestartRule()
-    now = 100.0
-    waits = []
-    for _ in range(len(BACK_OFF_S) + 3):
-        rule.started(now)
-        now += 1.0
-        waits.append(rule.died(now))
-        assert rule.start_at == now + waits[-1]
-        now += waits[-1]
-    assert waits == [*BACK_OFF_S, *[BACK_OFF_S[-1]] * 3]
-
-
-def test_a_process_that_runs_is_not_started_again() -> None:
-    rule = RestartRule()
-    rule.started(100.0)
-    assert rule.start_at is None
-
-
-def test_after_a_steady_time_a_death_is_the_first_one_again() -> None:
-    rule = RestartRule()
-    for _ in range(4):
-        rule.started(0.0)
-        rule.died(1.0)
-    rule.started(10.0)
-    assert rule.died(10.0 + STEADY_S) == BACK_OFF_S[0]
 
 
 def test_a_second_agent_in_the_same_folder_is_refused_and_the_lock_goes_with_its_process(
@@ -116,6 +83,23 @@ def test_a_child_whose_supervisor_is_killed_dies_with_it() -> None:
     shell.kill()
     shell.wait()
     assert shell.stdout.read() == b""  # its end comes when the child has closed it too
+
+
+def test_a_crash_leaves_a_traceback_and_no_core_dump_also_of_what_is_started_from_here() -> None:
+    child = "import faulthandler, os; print(faulthandler.is_enabled(), flush=True); os.abort()"
+    script = (
+        "import resource, subprocess, sys\n"
+        "from ssn_agent.processes import set_crash_rules\n"
+        "set_crash_rules()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), flush=True)\n"
+        f"subprocess.run([sys.executable, '-c', {child!r}])\n"
+        f"{child}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["(0, 0)", "True", "True"]
+    assert done.stderr.count("Fatal Python error: Aborted") == 2
 
 
 def test_a_child_that_starts_after_its_supervisor_died_ends_at_once() -> None:

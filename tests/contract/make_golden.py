@@ -92,6 +92,11 @@ CAMERA: dict[str, Any] = {
     "invalid": {"late": 2},
     "pending": 1,
 }
+PROCESSES: list[dict[str, Any]] = [
+    {"name": "ledger", "state": "running", "died": 0, "hung": 0, "over_memory": 0},
+    {"name": "inference", "state": "running", "died": 0, "hung": 0, "over_memory": 1},
+    {"name": "capture:top", "state": "waiting", "died": 0, "hung": 2, "over_memory": 0},
+]
 ONLINE: dict[str, Any] = {
     "schema_version": 1,
     "station": "plant1/line2/box3",
@@ -102,6 +107,7 @@ ONLINE: dict[str, Any] = {
     "undelivered": 0,
     "alarms": [],
     "cameras": [CAMERA],
+    "processes": PROCESSES,
 }
 OFFLINE = {
     **ONLINE,
@@ -110,6 +116,7 @@ OFFLINE = {
     "ledger": None,
     "undelivered": None,
     "cameras": [],
+    "processes": [],
 }
 TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
 HEADER: dict[str, Any] = {

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from contract.make_golden import FOLDER, golden, write
 from ssn_contract import Verdict, VerdictKind, schemas
+from ssn_contract.messages import StationStatus
 from ssn_contract.schemas import MODELS
 
 BEYOND_SCHEMAS = {
@@ -50,6 +51,12 @@ def strict_json(text: str) -> Any:
         raise ValueError(constant)
 
     return json.loads(text, parse_constant=refuse)
+
+
+def test_a_status_of_an_agent_that_did_not_name_its_processes_yet_is_read() -> None:
+    old = json.loads((FOLDER / "status/valid/online.json").read_text("utf-8"))
+    del old["processes"]
+    assert StationStatus.model_validate(old).processes == []
 
 
 def test_golden_files_are_what_their_script_makes(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ class Agent:
     runtime: Path
     port: int
     camera: dict[str, Any]
-    settings: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Cameras beside `left`, by name."""
+    top: dict[str, Any] = field(default_factory=dict)
+    """Settings outside of all tables, or a dictionary a table."""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -38,10 +41,13 @@ class Agent:
             f"data_dir = {_toml(self.folder / 'data')}",
             f"runtime_dir = {_toml(self.runtime)}",
         ]
-        lines += ["[broker]", f"port = {self.port}", "[cameras.left]"]
-        source = self.camera["source"]
-        lines += [f"{key} = {_toml(v)}" for key, v in self.camera.items() if key != "source"]
-        lines += ["[cameras.left.source]", *(f"{key} = {_toml(v)}" for key, v in source.items())]
+        lines += [f"{key} = {_toml(v)}" for key, v in self.top.items() if not isinstance(v, dict)]
+        tables = {key: value for key, value in self.top.items() if isinstance(value, dict)}
+        for name, camera in {"left": self.camera, **self.others}.items():
+            tables[f"cameras.{name}"] = {k: v for k, v in camera.items() if k != "source"}
+            tables[f"cameras.{name}.source"] = camera["source"]
+        for name, table in {"broker": {"port": self.port}, **tables}.items():
+            lines += [f"[{name}]", *(f"{key} = {_toml(v)}" for key, v in table.items())]
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -67,16 +73,16 @@ class Agent:
         self.start("--once")
         assert self.wait() == 0, self.log()
 
-    def child(self, module: str) -> psutil.Process:
-        """Return the running process of a module, such as `inference`."""
-        assert self.process is not None
+    def child(self, module: str, camera: str | None = None) -> psutil.Process:
+        """Return the running process of a module, such as `inference`; of a camera's, if named."""
         name = f"ssn_agent.{module}.process"
         found: list[psutil.Process] = []
 
         def look() -> bool:
             assert self.process is not None
             children = psutil.Process(self.process.pid).children()
-            found[:] = [child for child in children if _runs(child, name)]
+            wanted = [name] if camera is None else [name, camera]
+            found[:] = [child for child in children if _runs(child, wanted)]
             return bool(found)
 
         wait_until(look, 20, f"no {module} process")
@@ -125,9 +131,9 @@ def station(folder: Path, port: int, **camera: Any) -> Iterator[Agent]:
                 psutil.wait_procs(children, timeout=5)
 
 
-def _runs(process: psutil.Process, module: str) -> bool:
+def _runs(process: psutil.Process, arguments: list[str]) -> bool:
     try:
-        return module in process.cmdline()
+        return set(arguments) <= set(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

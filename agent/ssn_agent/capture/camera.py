@@ -20,6 +20,11 @@ class Frame:
 class Camera(Protocol):
     """A source of frames. Made closed; opened, read and closed by one thread."""
 
+    open_limit_s: float
+    """Within this `open` returns, and `close` too."""
+    frame_limit_s: float
+    """Within this `next_frame` returns. A driver that does not keep to these hangs: its process is
+    replaced."""
     waits: bool
     """The source can wait until the last frame is judged (a file); a production line cannot."""
 
@@ -28,7 +33,7 @@ class Camera(Protocol):
         ...
 
     def next_frame(self) -> Frame:
-        """Return the next frame, within a bounded time.
+        """Return the next frame, within `frame_limit_s`.
 
         Raises CameraError where the source stopped answering (close, then open it again) and
         CameraEnded where a file source has no more.

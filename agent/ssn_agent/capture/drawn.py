@@ -6,6 +6,9 @@ from ssn_agent.demo.line import ProductionLine
 from ssn_agent.errors import CameraEnded
 from ssn_agent.settings import LineSource
 
+DRAW_S = 1.0
+"""Of one part, on a machine that has too much to do."""
+
 
 def part_name(number: int) -> str:
     """Return the part id that the drawn line gives its parts; it does not tell good from bad."""
@@ -15,12 +18,14 @@ def part_name(number: int) -> str:
 class DrawnCamera:
     """Parts drawn one after the other at a fixed rate, like a real line: it does not wait."""
 
+    open_limit_s = 0.0
     waits = False
 
     def __init__(self, source: LineSource) -> None:
         self._source = source
         self._line = ProductionLine(source.seed, source.defect_rate)
         self._pace = Pace(source.fps)
+        self.frame_limit_s = self._pace.longest_wait_s + DRAW_S
         self._number = 0
 
     def open(self) -> None:

@@ -11,13 +11,23 @@ from ssn_agent.frames.pixels import IMAGE_SUFFIXES, read_image
 from ssn_agent.log import logger
 from ssn_agent.settings import FolderSource
 
+LIST_S = 25.0
+"""For a folder of a hundred thousand images, over a network."""
+READ_S = 1.0
+"""For one image."""
+
 
 class FolderCamera:
     """Every image below a folder, in the order of the names; the name is the part id."""
 
+    open_limit_s = LIST_S
+
     def __init__(self, source: FolderSource) -> None:
         self._source = source
         self._pace = Pace(source.fps)
+        self.frame_limit_s = self._pace.longest_wait_s + READ_S
+        if source.loop:
+            self.frame_limit_s += LIST_S
         self._paths: Iterator[Path] = iter(())
         self.waits = source.fps is None
 

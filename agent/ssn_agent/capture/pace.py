@@ -10,6 +10,11 @@ class Pace:
         self._period_s = None if fps is None else 1.0 / fps
         self._next_s = 0.0
 
+    @property
+    def longest_wait_s(self) -> float:
+        """Return what `wait` takes at most."""
+        return self._period_s or 0.0
+
     def wait(self) -> None:
         """Sleep until the next frame is due; after a delay the rate goes on from now."""
         if self._period_s is None:

@@ -17,6 +17,7 @@ from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.capture.zeromq import ZeroMqCamera
 from ssn_agent.errors import AgentError, CameraEnded, CameraError, JournalError
+from ssn_agent.frames.heartbeat import BEAT_S, Heartbeat
 from ssn_agent.frames.layout import CameraState
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.log import configure, logger
@@ -33,6 +34,8 @@ class Capture:
 
     def __init__(self, camera: str, settings: CameraSettings, files: RuntimeFiles) -> None:
         """Map the files and close what a capture process before this one left without a frame."""
+        self._heart = Heartbeat(files.heartbeat(f"capture:{camera}"))
+        self._heart.beat()
         self._intake = Intake(camera, settings, files)
 
     def make_camera(self, settings: CameraSettings) -> Camera | ZeroMqCamera:
@@ -48,8 +51,10 @@ class Capture:
             try:
                 if not faults:  # a faulty camera stays so until it works again
                     self._intake.note(CameraState.STARTING)
+                self._heart.beat(camera.open_limit_s + BEAT_S)
                 camera.open()
                 while not stop:
+                    self._heart.beat(camera.frame_limit_s + BEAT_S)
                     if not self._turn(camera, stop):
                         continue
                     self._intake.note_running()
@@ -62,8 +67,10 @@ class Capture:
                 faults += 1
                 self._intake.note(CameraState.FAULTY, str(error))
                 logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                self._heart.beat(wait_s + BEAT_S)
                 stop.wait(wait_s)
             finally:
+                self._heart.beat(camera.open_limit_s + BEAT_S)
                 camera.close()
 
     def _turn(self, camera: Camera | ZeroMqCamera, stop: Stop) -> bool:

@@ -13,6 +13,12 @@ from ssn_agent.settings import RtspSource, V4l2Source, VideoSource
 
 # UDP loses packets silently; OpenCV has no other way to say it.
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+FILE_S = 5.0
+"""To open a video file or to decode a frame of it, over a network too."""
+NAME_S = 10.0
+"""To find a host's address where a name server does not answer: FFmpeg's time-out leaves it out."""
+V4L2_S = 12.0
+"""OpenCV gives up on a frame after 10 s."""
 
 
 class _OpenCvCamera:
@@ -57,10 +63,13 @@ class _OpenCvCamera:
 class VideoCamera(_OpenCvCamera):
     """A video file, frame by frame."""
 
+    open_limit_s = FILE_S
+
     def __init__(self, source: VideoSource) -> None:
         super().__init__(str(source.path))
         self._source = source
         self._pace = Pace(source.fps)
+        self.frame_limit_s = self._pace.longest_wait_s + 2 * FILE_S
         self.waits = source.fps is None
 
     def open(self) -> None:
@@ -94,6 +103,8 @@ class RtspCamera(_OpenCvCamera):
     def __init__(self, source: RtspSource) -> None:
         super().__init__(source.url)
         self._source = source
+        self.open_limit_s = source.open_timeout_ms / 1000 + NAME_S
+        self.frame_limit_s = source.read_timeout_ms / 1000
 
     def open(self) -> None:
         """Connect within the time-out of the settings. Raises CameraError."""
@@ -127,6 +138,9 @@ class RtspCamera(_OpenCvCamera):
 
 class V4l2Camera(_OpenCvCamera):
     """A camera of the kernel's."""
+
+    open_limit_s = V4L2_S
+    frame_limit_s = V4L2_S
 
     def __init__(self, source: V4l2Source) -> None:
         super().__init__(source.device)

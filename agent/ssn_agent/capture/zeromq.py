@@ -35,6 +35,10 @@ LOG_EVERY_S = 1.0
 class ZeroMqCamera:
     """A camera whose parts other programs send."""
 
+    open_limit_s = 1.0
+    frame_limit_s = 1.0
+    """Of `serve`: its wait, and the answers to a burst."""
+
     def __init__(self, source: ZeroMqSource, parts: Parts) -> None:
         self._source = source
         self._parts = parts

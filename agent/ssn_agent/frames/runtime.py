@@ -24,9 +24,18 @@ class RuntimeFiles:
         return self.root / "settings.json"
 
     @property
+    def supervisor(self) -> Path:
+        """Return the note of what the supervisor has to say on `status`."""
+        return self.root / "supervisor.json"
+
+    @property
     def lock(self) -> Path:
         """Return the file whose lock says that an agent runs here."""
         return self.root / "agent.lock"
+
+    def heartbeat(self, process: str) -> Path:
+        """Return the heartbeat of a process: `ledger`, `inference` or `capture:CAMERA`."""
+        return self.root / f"{process}.heartbeat"
 
     @property
     def inference_ready(self) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError, EngineError
+from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference.choice import TrialRecords, circumstances, ranking
@@ -32,6 +33,8 @@ from ssn_agent.settings import Settings
 
 CLOSE_S = 3.0
 """Less than the supervisor waits for the inference process to end."""
+LOAD_S = 120.0
+"""To open a bundle, start the reference engine and replay the vectors, on a small box."""
 _ENDED = object()
 _TRIALS = threading.Lock()
 """Held while a bundle's engines are tried: the trials of two would take each other's time."""
@@ -40,8 +43,15 @@ _TRIALS = threading.Lock()
 class Model:
     """A bundle in force, on the reference engine at first."""
 
-    def __init__(self, path: Path, settings: Settings, files: RuntimeFiles) -> None:
-        """Open the bundle. Raises BundleError, and EngineError where the reference fails."""
+    def __init__(
+        self, path: Path, settings: Settings, files: RuntimeFiles, heart: Heartbeat
+    ) -> None:
+        """Open the bundle. Raises BundleError, and EngineError where the reference fails.
+
+        `heart` is told before what takes long, for the main loop waits for it.
+        """
+        self._heart = heart
+        self._heart.beat(LOAD_S)
         self._settings = settings.inference
         self._engine_dir = settings.engine_dir
         self._bundle = Bundle.open(path)
@@ -82,6 +92,7 @@ class Model:
             if failed == REFERENCE:
                 raise
             self._refuse(failed, str(error))
+        self._heart.beat(LOAD_S)
         self.scorer = self._load(REFERENCE)
         self._search = self._find_fastest()
         return self.scorer.score(image)

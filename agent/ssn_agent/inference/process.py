@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_agent.errors import AgentError, EngineError, ImageError
+from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured, Defect, ModelNote, Outcome, Result
 from ssn_agent.frames.pixels import Pixels
@@ -54,6 +55,8 @@ class Inference:
         """Map the files. Bundles are opened by `load`."""
         self._settings = settings
         self._files = files
+        self._heart = Heartbeat(files.heartbeat("inference"))
+        self._heart.beat()
         self._ledger = Ringer(files.ledger_bell)
         self._heatmaps = HeatmapWriter()
         self._models: dict[Path, Model] = {}
@@ -94,7 +97,10 @@ class Inference:
 
     def turn(self) -> bool:
         """Give every camera one frame's time; say whether there was anything to do."""
-        worked = [self._step(lane) for lane in self._lanes]
+        worked = []
+        for lane in self._lanes:
+            self._heart.beat()
+            worked.append(self._step(lane))
         return any(worked)
 
     def _model(self, lane: _Lane) -> Model | None:
@@ -103,7 +109,7 @@ class Inference:
         model = None if path is None else self._models.get(path)
         if path is not None and model is None:
             try:
-                model = self._models[path] = Model(path, self._settings, self._files)
+                model = self._models[path] = Model(path, self._settings, self._files, self._heart)
                 name = model.scorer.engine.name
                 logger().info("bundle in force", bundle=str(path), engine=name)
             except AgentError as error:

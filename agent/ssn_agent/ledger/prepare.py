@@ -1,4 +1,4 @@
-"""Before anything runs: `python -m ssn_agent.ledger.prepare SETTINGS`.
+"""Before anything runs: `python -m ssn_agent.ledger.prepare SETTINGS PARENT`.
 
 Brings the ledger to this version's schema, notes the settings in force, and gives every camera a
 journal whose numbering is proven:
@@ -31,6 +31,7 @@ from ssn_agent.ledger.stream import follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
+from ssn_agent.processes import end_with_parent
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings, read_resolved
 
@@ -113,8 +114,9 @@ def _close_open_triggers(journal: Journal, writer: LedgerWriter, messages: Verdi
         journal.commit(item.entry.sequence)
 
 
-def main(settings_path: str) -> None:
+def main(settings_path: str, parent: str) -> None:
     """Prepare, or say on standard error why not and exit with 1."""
+    end_with_parent(int(parent))  # two agents' preparations must never run at once
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, "prepare")
     try:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ssn_agent.errors import AgentError, LedgerError
+from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Decision, ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
@@ -31,6 +32,7 @@ from ssn_agent.processes import Stop, end_with_parent
 from ssn_agent.publish.mqtt import BrokerLink, Connected
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.settings import Settings, read_resolved
+from ssn_agent.supervisor.note import read_note
 from ssn_contract.topics import Topics
 
 TICK_S = 0.02
@@ -39,6 +41,8 @@ ACK_DELAY_S = 0.2
 """Acknowledgements wait this long for a commit to travel with, to spare the disk."""
 STATUS_S = 2.0
 LEDGER_RETRY_S = 1.0
+OPEN_S = 120.0
+"""To take up where the process before stopped: it counts the verdicts of an epoch, of millions."""
 DRAIN_S = 10.0
 """How long an orderly end waits for the broker; what is left is sent at the next start."""
 WRITE_S = 10.0
@@ -51,6 +55,9 @@ class LedgerProcess:
     def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
         """Open everything. Raises LedgerError, JournalError, BrokerError."""
         self._settings = settings
+        self._files = files
+        self._heart = Heartbeat(files.heartbeat("ledger"))
+        self._heart.beat(OPEN_S)
         self._topics = Topics(settings.station)
         self._messages = VerdictWriter(settings)
         self._writer = LedgerWriter(
@@ -94,7 +101,9 @@ class LedgerProcess:
         return not self._pending
 
     def _turn(self) -> None:
+        self._heart.beat()
         self._bell.wait(TICK_S)
+        self._heart.beat(DISK_S)
         for event in self._link.events():
             self._outbox.take(event)
             if isinstance(event, Connected):
@@ -216,6 +225,7 @@ class LedgerProcess:
         status = station_status(
             self._settings,
             self._streams,
+            read_note(self._files.supervisor),
             ledger_problem=problem,
             broker_problem=self._outbox.problem,
             undelivered=undelivered,

@@ -7,6 +7,7 @@ from ssn_agent.frames.layout import CameraState, ModelNote
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
+from ssn_agent.supervisor.note import SupervisorNote
 from ssn_contract.messages import BundleRef, CameraStatus, ModelInForce, StationStatus
 from ssn_contract.topics import Station
 
@@ -14,6 +15,7 @@ from ssn_contract.topics import Station
 def station_status(
     settings: Settings,
     streams: dict[str, PendingTriggers],
+    note: SupervisorNote,
     *,
     ledger_problem: str | None,
     broker_problem: str | None,
@@ -23,6 +25,7 @@ def station_status(
     alarms = [f"ledger: {ledger_problem}"] if ledger_problem else []
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
+    alarms += note.alarms
     for name, stream in streams.items():
         alarms += _camera_alarms(name, stream)
     return StationStatus(
@@ -34,6 +37,7 @@ def station_status(
         undelivered=undelivered,
         alarms=[alarm[:200] for alarm in alarms],
         cameras=[_camera(name, stream) for name, stream in streams.items()],
+        processes=note.processes,
     )
 
 
@@ -48,6 +52,7 @@ def offline_status(settings: Settings) -> StationStatus:
         undelivered=None,
         alarms=[],
         cameras=[],
+        processes=[],
     )
 
 

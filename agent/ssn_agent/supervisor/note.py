@@ -1,0 +1,34 @@
+"""What the supervisor has to say on `status`: a file in the runtime directory."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ssn_agent.atomic import write_atomically
+from ssn_agent.log import logger
+from ssn_contract.messages import ProcessStatus
+
+
+class SupervisorNote(BaseModel):
+    """How the processes are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    processes: list[ProcessStatus] = []
+    alarms: list[str] = []
+
+
+def write_note(path: Path, note: SupervisorNote) -> None:
+    """Write it, whole or not at all; a folder that cannot be written costs the note alone."""
+    try:
+        write_atomically(path, note.model_dump_json().encode())
+    except OSError as error:
+        logger().error("the supervisor's note is not written", problem=str(error))
+
+
+def read_note(path: Path) -> SupervisorNote:
+    """Return what the supervisor says; nothing where there is no note of this version."""
+    try:
+        return SupervisorNote.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return SupervisorNote()

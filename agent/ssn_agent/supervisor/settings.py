@@ -1,0 +1,23 @@
+"""The settings of the supervisor: what each process may take of the memory."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Mib = Annotated[int, Field(ge=64, le=2**20)]
+
+
+class MemorySettings(BaseModel):
+    """Resident memory of one process, in MiB, without the files that processes share.
+
+    A process that takes more is replaced: nothing is lost with it, and its memory is free again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    capture_mib: Mib = 1024
+    """A driver's buffers: ten frames of 20 megapixels in colour, and the decoder of a stream."""
+    inference_mib: Mib = 4096
+    """A runtime with a bundle a camera; CUDA alone takes over 1000 of the host's memory."""
+    ledger_mib: Mib = 512
+    """The outbox's window, SQLite's cache."""
