@@ -35,7 +35,8 @@ from ssn_agent.demo.show import THRESHOLD
 from ssn_agent.frames.pixels import to_network_input
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime
-from ssn_trainer.fit.job import Order, fit
+from ssn_trainer.fit.job import fit
+from ssn_trainer.fit.order import Order
 from ssn_trainer.model.weights import build_backbone
 
 ROOT = Path(__file__).resolve().parents[2]

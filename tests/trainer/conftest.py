@@ -1,7 +1,7 @@
 """Drawn parts to train on: speckled gray plates, the bad ones with a bright blob."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from ssn_contract.manifest import Head, Regime
 from ssn_trainer import cli
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import split
-from ssn_trainer.fit.job import Fitted, Learned, Order, fit, learn
+from ssn_trainer.fit import loop
+from ssn_trainer.fit.job import Fitted, Learned, fit, learn
+from ssn_trainer.fit.order import Order
 
 SIZE = 64
 Run = Callable[..., tuple[int, str, str]]
@@ -67,6 +69,14 @@ def learn_from_folder(wanted: Order, console: Console | None = None) -> Learned:
     wanted.out.mkdir(parents=True, exist_ok=True)
     parts = split(load(wanted.data, wanted.group_by), wanted.seed)
     return learn(wanted, parts, console or Console(quiet=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_cell_steps() -> Iterator[None]:
+    """A map from noise over a few small images needs fewer steps than one over a line's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_CELL_STEPS", 16)
+        yield
 
 
 @pytest.fixture(scope="session")

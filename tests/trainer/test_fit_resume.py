@@ -122,7 +122,7 @@ def test_what_is_cut_off_after_any_epoch_ends_as_if_it_had_not_been(
         cut_off(few, out, epoch, monkeypatch, **options)
         resumed, said = fitted(few, out, **options)
         assert f"going on after epoch {epoch}" in said
-        assert f"epoch {epoch}:" not in said
+        assert f"\nepoch {epoch}:" not in said
         assert_same(resumed, uncut)
         assert content(out / CHECKPOINT) == state  # optimizers and draws, too
 

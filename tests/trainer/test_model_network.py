@@ -20,7 +20,7 @@ from ssn_trainer.model.heads import (
     Novelty,
     SuperSimpleNetHead,
     Variant,
-    mean_head,
+    sum_head,
 )
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
@@ -79,13 +79,27 @@ def test_the_mean_of_heads_is_one_head_with_the_mean_of_their_maps(
         nn.init.normal_(head.adaptor.get_parameter("bias"), generator=generator)
     features = torch.randn(2, 24, 8, 8, generator=generator)
     maps = [head.eval()(features)[1] for head in heads]
-    mean = mean_head(heads)
+    mean = sum_head(heads, [1 / len(heads)] * len(heads))
     score, anomaly_map = mean(features)
     assert not any(module.training for module in mean.modules())
     assert torch.allclose(anomaly_map, sum(maps) / 3, atol=1e-5)
     assert torch.allclose(score, mean.highest(anomaly_map))
     assert isinstance(mean.pooled, Novelty)
     assert mean.pooled.basis.shape == (5, 72)
+
+
+def test_maps_from_labels_and_from_noise_add_up_by_their_weights(
+    generator: torch.Generator,
+) -> None:
+    labelled = LeanHead(24, 16, 0.02, "none", labels=True)
+    noise = LeanHead(24, 8, 0.02, labels=False, directions=5)
+    nn.init.normal_(noise.adaptor.get_parameter("bias"), generator=generator)
+    features = torch.randn(2, 24, 8, 8, generator=generator)
+    both = sum_head([labelled.eval(), noise.eval()], [1.0, 0.3])
+    _, anomaly_map = both(features)
+    wanted = labelled(features)[1] + 0.3 * noise(features)[1]
+    assert torch.allclose(anomaly_map, wanted, atol=1e-5)
+    assert isinstance(both.pooled, nn.Linear)
 
 
 def test_a_flat_map_stays_flat_up_to_the_border(backbone: nn.Module) -> None:

@@ -20,7 +20,7 @@ from ssn_trainer.memory import keep_freed_memory
 from ssn_trainer.options import Data, DataFormat, GroupBy, takes_order, twins_of
 
 if TYPE_CHECKING:
-    from ssn_trainer.fit.job import Order
+    from ssn_trainer.fit.order import Order
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -15,7 +15,7 @@ from ssn_trainer.data.listing import Format
 from ssn_trainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from ssn_trainer.fit.job import Order  # torch takes seconds to load: --help need not wait
+    from ssn_trainer.fit.order import Order  # torch takes seconds to load: --help need not wait
     from ssn_trainer.pack.twin import TwinName
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled images, or a CSV of them.")]
@@ -75,7 +75,7 @@ def order_of(
     ] = False,
 ) -> "Order":
     """Return the order that the options mean. Raises UsageError."""
-    from ssn_trainer.fit.job import Order  # as above
+    from ssn_trainer.fit.order import Order  # as above
 
     height, width = _image_size(image_size)
     if noise_scale is not None and not 0 < noise_scale < math.inf:

@@ -15,7 +15,8 @@ from ssn_trainer.data.listing import some
 from ssn_trainer.data.samples import Sample, load_all
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.checkpoint import Checkpoint
-from ssn_trainer.fit.job import Order, learn
+from ssn_trainer.fit.job import learn
+from ssn_trainer.fit.order import Order
 from ssn_trainer.measure.metrics import METRICS
 from ssn_trainer.measure.threshold import choose_threshold
 from ssn_trainer.pack.export import export_onnx

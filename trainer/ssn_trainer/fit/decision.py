@@ -57,6 +57,24 @@ def set_decision(
         _set_discriminant(network.head.pooled, values, labels, recipe)
 
 
+def weigh_noise_member(
+    network: Network, store: FeatureStore, tune: Sequence[Sample], noise_head: LeanHead
+) -> float:
+    """Return what the map learned from noise counts beside the network's, learned from labels.
+
+    Each counts by how far it sets bad tune images from good ones, in units of what it varies over
+    good ones: a map that tells nothing apart counts nothing. The network's own counts 1. With too
+    few images to tell it is 0.
+    """
+    head = network.head
+    bad = np.array([s.label == "bad" for s in tune])
+    if not isinstance(head, LeanHead) or not _are_enough(bad):
+        return 0.0
+    own, beside = (_terms(network, one, store, tune)[0] for one in (head, noise_head))
+    share = max(_separation(beside, bad), 0.0) / max(_separation(own, bad), _LEAST_SEPARATION)
+    return share * float(own[~bad].std()) / max(float(beside[~bad].std()), 1e-6)
+
+
 def weigh_pooled(
     network: Network,
     store: FeatureStore,
@@ -77,8 +95,7 @@ def weigh_pooled(
     labelled = not isinstance(head.pooled, Novelty)
     seen = [s for s in tune if labelled or s.label == "good"]
     bad = np.array([s.label == "bad" for s in seen])
-    fewest = _FEWEST_BAD if labelled else 0
-    if (~bad).sum() < _FEWEST_GOOD or bad.sum() < fewest:
+    if not _are_enough(bad, labelled=labelled):
         also = f" and {bad.sum()} bad" if labelled else ""
         wanted = f" and {_FEWEST_BAD}" if labelled else ""
         say(
@@ -93,6 +110,11 @@ def weigh_pooled(
         by_map, by_pooled = _separation(highest, bad), _separation(pooled, bad)
         share = max(by_pooled, 0.0) / max(by_map, _LEAST_SEPARATION)
     _weigh(head.pooled, share * _deviation(highest, bad) / max(_deviation(pooled, bad), 1e-6))
+
+
+def _are_enough(bad: NDArray[np.bool_], *, labelled: bool = True) -> bool:
+    fewest = _FEWEST_BAD if labelled else 0
+    return bool((~bad).sum() >= _FEWEST_GOOD and bad.sum() >= fewest)
 
 
 def _terms(

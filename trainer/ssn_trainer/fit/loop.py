@@ -125,11 +125,15 @@ def _walk(
 def draw_cells(
     features: Tensor, truth: Truth, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Truth]:
-    """Draw `count` cells of a batch, as one image of them; 0: the batch as it is."""
+    """Draw `count` cells of a batch, but no more than it has, as one image of them.
+
+    0: the batch as it is.
+    """
     if not count:
         return features, truth
-    drawn = torch.randint(truth.known.numel(), (count,), generator=generator)
-    # [N, C, h, w] -> [N * h * w, C] -> [count, C] -> [1, C, count, 1]
+    there = truth.known.numel()
+    drawn = torch.randint(there, (min(count, there),), generator=generator)
+    # [N, C, h, w] -> [N * h * w, C] -> [M, C] -> [1, C, M, 1]
     cells = features.permute(0, 2, 3, 1).flatten(0, 2)[drawn.to(features.device)]
     return cells.T[None, :, :, None], truth.cells(drawn)
 

@@ -62,6 +62,9 @@ class Recipe:
     look at each cell by itself and learn from nothing but noise."""
     members: int
     """Lean heads that are trained by seeds of their own and averaged into one."""
+    noise_member: bool
+    """Beside the lean head that learns from labels another learns from noise over good images, as
+    without labels; their maps are added, each by how well it tells the tune part apart."""
     averaging: float
     """Share of the running average of the weights that each step keeps; 0: the last weights."""
     flips: bool
@@ -100,6 +103,7 @@ _PUBLISHED = Recipe(
     schedule="published",
     cells=0,
     members=1,
+    noise_member=False,
     averaging=0.0,
     flips=False,
     balanced=False,
@@ -166,6 +170,7 @@ def make_recipe(
                 map_weight=3.0,
                 smoothing=1.2,  # wider, it blurs thin defects
                 patience=5,
+                noise_member=recipe.head is Head.LEAN and not (adaptor or noise or noise_scale),
             )
     elif preset == "default" and recipe.head is Head.LEAN and adaptor != "nonlinear":
         # Neighbouring cells teach the same: few from each image, and many steps. Training ends

@@ -96,12 +96,12 @@ class LeanHead(nn.Module):
         return cells.topk(k, dim=1).values.mean(dim=1)
 
 
-def mean_head(heads: Sequence[LeanHead]) -> LeanHead:
-    """One head whose map is the mean of several heads' maps: exact, and a stack of their units.
+def sum_head(heads: Sequence[LeanHead], weights: Sequence[float]) -> LeanHead:
+    """One head whose map is the weighed sum of several heads' maps: exact, a stack of their units.
 
-    Each begins with two linear layers, W (A x + a) + w, which are one: (W A) x + (W a + w).
-    Stacked, they feed one batch norm, and the last layer takes the mean of what each would give.
-    The heads have a linear adaptor; the term over pooled features is that of an untrained head.
+    Each begins with linear layers, W (A x + a) + w, which are one: (W A) x + (W a + w). Stacked,
+    they feed one batch norm, and the last layer weighs what each would give. The heads have a
+    linear adaptor or none; the term over pooled features is that of an untrained first head.
     """
     first = heads[0]
     fused = [_fuse(head.adaptor, head.segmentation[0]) for head in heads]
@@ -109,28 +109,32 @@ def mean_head(heads: Sequence[LeanHead]) -> LeanHead:
     labels = isinstance(first.pooled, nn.Linear)
     directions = 0 if isinstance(first.pooled, nn.Linear) else len(first.pooled.basis)
     share = first.highest_share
-    mean = LeanHead(channels, hidden, share, "none", labels=labels, directions=directions)
-    norms = [head.segmentation[1].state_dict() for head in heads]
+    head = LeanHead(channels, hidden, share, "none", labels=labels, directions=directions)
+    norms = [one.segmentation[1].state_dict() for one in heads]
+    lasts = [one.segmentation[3].state_dict()["weight"] for one in heads]
     state = {
         # [hidden, C] -> [hidden, C, 1, 1]
         "0.weight": torch.cat([weight for weight, _ in fused])[:, :, None, None],
         "0.bias": torch.cat([bias for _, bias in fused]),
-        "3.weight": torch.cat([h.segmentation[3].state_dict()["weight"] for h in heads], dim=1)
-        / len(heads),
+        "3.weight": torch.cat([k * last for k, last in zip(weights, lasts, strict=True)], dim=1),
     }
     for name, value in norms[0].items():
         stacked = torch.cat([norm[name] for norm in norms]) if value.ndim else value
         state[f"1.{name}"] = stacked
-    mean.segmentation.load_state_dict(state)
-    return mean.to(fused[0][0].device).eval()
+    head.segmentation.load_state_dict(state)
+    return head.to(fused[0][0].device).eval()
 
 
 def _fuse(adaptor: nn.Module, layer: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight [hidden, C] and bias [hidden] of two 1 x 1 convolutions, one behind the other."""
-    inner, outer = adaptor.state_dict(), layer.state_dict()
-    # [out, in, 1, 1] -> [out, in]
-    a, w = (s["weight"].double().squeeze(-1).squeeze(-1) for s in (inner, outer))
-    return w @ a, w @ inner["bias"].double() + outer["bias"].double()
+    outer = layer.state_dict()
+    w = outer["weight"].double().squeeze(-1).squeeze(-1)  # [out, in, 1, 1] -> [out, in]
+    bias = outer["bias"].double()
+    if isinstance(adaptor, nn.Identity):
+        return w, bias
+    inner = adaptor.state_dict()
+    a = inner["weight"].double().squeeze(-1).squeeze(-1)  # [in, C, 1, 1] -> [in, C]
+    return w @ a, w @ inner["bias"].double() + bias
 
 
 class Novelty(nn.Module):
