@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.layout import MAX_DEFECTS, Defect
 from ssn_agent.inference.calibration import calibrate
-from ssn_agent.inference.process import judged_region
 from ssn_agent.inference.regions import encode_heatmap, find_defects
+from ssn_agent.inference.results import judged_region
 from ssn_agent.settings import Region
 from ssn_contract.manifest import Calibration
 

@@ -93,13 +93,27 @@ def read_image(path: Path) -> Pixels:
     return decode_image(data, str(path))
 
 
-def to_network_input(image: Pixels, height: int, width: int) -> Pixels:
-    """Resize to RGB [height, width, 3] uint8: by area when shrinking, bilinear when enlarging."""
+def to_network_input(image: Pixels, height: int, width: int, out: Pixels | None = None) -> Pixels:
+    """Resize to RGB [height, width, 3] uint8: by area when shrinking, bilinear when enlarging.
+
+    The result is written into `out` where that is given: contiguous, of this shape and type.
+    Raises ImageError where the image is neither gray [H, W] nor RGB [H, W, 3], or not of 8 bits.
+    """
+    if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (3,)}:
+        msg = f"an image of {image.dtype} {image.shape}; 8-bit gray or RGB is taken"
+        raise ImageError(msg)
+    if not image.size:
+        raise ImageError(f"an image of {image.shape[1]} x {image.shape[0]} pixels is empty")
+    made = np.empty((height, width, 3), np.uint8) if out is None else out
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized: NDArray[Any] = image
     if image.shape[:2] != (height, width):
-        resized = cv2.resize(image, (width, height), interpolation=interpolation)
+        # One channel is resized, not three of the same.
+        into = made if image.ndim == 3 else None
+        resized = cv2.resize(image, (width, height), dst=into, interpolation=interpolation)
     if resized.ndim == 2:
-        resized = cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB)
-    return np.ascontiguousarray(resized, dtype=np.uint8)
+        cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB, dst=made)
+    elif resized is not made:
+        made[...] = resized
+    return made
