@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssn_agent.errors import EngineError
 from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference.engines.available import REFERENCE, why_not
@@ -35,9 +36,16 @@ SPOT[8:16, 30:36] = 250
 class Cameras:
     """Several cameras' files, and one inference process's code on them."""
 
-    def __init__(self, folder: Path, runtime: Path, bundles: dict[str, Path], **inference: Any):
-        source = {"kind": "folder", "path": str(folder)}
-        cameras = {name: {"source": source, "bundle": path} for name, path in bundles.items()}
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Path,
+        bundles: dict[str, Path],
+        roi: dict[str, int] | None = None,
+        **inference: Any,
+    ) -> None:
+        camera = {"source": {"kind": "folder", "path": str(folder)}, "roi": roi}
+        cameras = {name: {**camera, "bundle": path} for name, path in bundles.items()}
         inference = {"engine": REFERENCE, **inference}
         self.settings = settings_in(
             folder, (), runtime_dir=runtime, cameras=cameras, inference=inference
@@ -57,10 +65,17 @@ class Cameras:
         deadline = now + int(deadline_s * 1e9)
         return self._journals[name].accept(Accepted(now, time.time_ns(), deadline, None, None))
 
-    def frame(self, name: str, pixels: NDArray[np.uint8], deadline_s: float = 60.0) -> int:
+    def frame(
+        self,
+        name: str,
+        pixels: NDArray[np.uint8],
+        deadline_s: float = 60.0,
+        pixel_format: PixelFormat | None = None,
+    ) -> int:
+        """Put a frame in front of inference, and return its number."""
         sequence = self.trigger(name, deadline_s)
         slot = sequence % 6
-        size = self._slots[name].write(slot, pixels)
+        size = self._slots[name].write(slot, pixels, pixel_format)
         self._journals[name].capture(sequence, Captured(None, slot, *size))
         return sequence
 
@@ -191,12 +206,13 @@ def test_on_a_processor_frames_are_scored_one_by_one_unless_the_settings_say_oth
 def test_frames_that_cannot_be_judged_cost_the_others_of_a_batch_nothing(
     tmp_path: Path, runtime: Path, bundle: Path, batches: list[int]
 ) -> None:
-    cameras = Cameras(tmp_path, runtime, of(bundle), max_batch=8)
+    roi = {"x": 0, "y": 0, "width": 40, "height": 40}
+    cameras = Cameras(tmp_path, runtime, of(bundle), roi, max_batch=8)
     frames = [
         cameras.frame("left", SPOT),
         cameras.frame("left", SPOT, deadline_s=0.0),
-        cameras.frame("left", np.zeros((40, 48, 4), np.uint8)),
-        cameras.frame("left", np.zeros((40, 48, 2), np.uint8)),
+        cameras.frame("left", SPOT[:32]),  # too small for the region of interest
+        cameras.frame("left", SPOT[:2, :2], pixel_format=PixelFormat.BayerRG8),
         cameras.frame("left", DARK),
     ]
     other = cameras.frame("right", SPOT)

@@ -105,11 +105,11 @@ class Capture:
         if slot is None:
             return Captured(InvalidReason.OVERLOAD)
         try:
-            height, width, channels = self._slots.write(slot, frame.pixels)
+            size = self._slots.write(slot, frame.pixels, frame.pixel_format)
         except ImageError as error:
             logger().warning("frame not taken", problem=str(error))
             return Captured(InvalidReason.UNREADABLE)
-        return Captured(None, slot, height, width, channels, now, frame.frame_id)
+        return Captured(None, slot, *size, now, frame.frame_id)
 
     def _has_room(self) -> bool:
         return self._journal.has_room() and self._owners.take() is not None

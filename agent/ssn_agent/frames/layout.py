@@ -2,7 +2,7 @@
 
     header, 4096 bytes
         0  magic      8   b"SSNJRNL\\n"
-        8  layout     4   version of this table, 1
+        8  layout     4   version of this table, 2
        12  capacity   4   records
        16  epoch     16   UUID of the numbering
        32  boot      16   UUID of the boot that the monotonic times belong to
@@ -31,10 +31,11 @@ from enum import IntEnum
 from uuid import UUID
 
 from ssn_agent.errors import JournalError
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 HEADER_BYTES = 4096
 RECORD_BYTES = 2048
 CAPACITY = 4096
@@ -118,7 +119,7 @@ class Captured:
     slot: int = 0
     height: int = 0
     width: int = 0
-    channels: int = 0
+    pixel_format: PixelFormat = PixelFormat.Mono8
     frame_monotonic_ns: int = 0
     frame_id: int | None = None
 
@@ -310,7 +311,7 @@ def pack_captured(sequence: int, value: Captured) -> bytes:
             value.slot,
             value.height,
             value.width,
-            value.channels,
+            value.pixel_format,
             value.frame_monotonic_ns,
             -1 if value.frame_id is None else value.frame_id,
         )
@@ -322,11 +323,17 @@ def unpack_captured(record: memoryview, sequence: int) -> Captured | None:
     body = unsealed(record, CAPTURED_AT, _CAPTURED.size)
     if body is None:
         return None
-    number, reason, slot, height, width, channels, mono, frame_id = _CAPTURED.unpack(body)
+    number, reason, slot, height, width, pixel_format, mono, frame_id = _CAPTURED.unpack(body)
     if number != sequence:
         return None
     return Captured(
-        _unreason(reason), slot, height, width, channels, mono, None if frame_id < 0 else frame_id
+        _unreason(reason),
+        slot,
+        height,
+        width,
+        PixelFormat(pixel_format),
+        mono,
+        None if frame_id < 0 else frame_id,
     )
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from ssn_agent.errors import AgentError, EngineError, ImageError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured, ModelNote, Outcome, Result
-from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.inference.crop import cropped, judged_region
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.model import Model
-from ssn_agent.inference.results import invalid, judged, judged_region, outcome_of
+from ssn_agent.inference.results import invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent
@@ -218,18 +218,14 @@ def _prepare(lane: _Lane, entry: Entry, captured: Captured, row: int) -> _Waitin
     if lane.model is None:
         return InvalidReason.NO_MODEL
     size = captured.height, captured.width
-    frame = lane.slots.view(captured.slot, *size, captured.channels)
+    frame = lane.slots.view(captured.slot, *size, captured.pixel_format)
     try:
         region = judged_region(lane.settings.roi, *size)
-        lane.model.prepare(_crop(frame, region), row)
+        lane.model.prepare(cropped(frame, captured.pixel_format, region), row)
     except ImageError as error:
         logger().warning("frame not judged", camera=lane.name, problem=str(error))
         return InvalidReason.UNREADABLE
     return _Waiting(lane, entry.sequence, deadline_ns, region)
-
-
-def _crop(frame: Pixels, region: Region) -> Pixels:
-    return frame[region.y : region.y + region.height, region.x : region.x + region.width]
 
 
 def _model_note(model: Model | None, message: str = "") -> ModelNote:

@@ -2,25 +2,11 @@
 
 import time
 
-from ssn_agent.errors import ImageError
 from ssn_agent.frames.layout import Defect, Outcome, Result
 from ssn_agent.inference.regions import find_defects
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.settings import CameraSettings, Region
 from ssn_contract.messages import InvalidReason
-
-
-def judged_region(roi: Region | None, height: int, width: int) -> Region:
-    """Return the part of the image that is judged. Raises ImageError where it does not fit."""
-    if roi is None:
-        return Region(x=0, y=0, width=width, height=height)
-    if roi.x + roi.width > width or roi.y + roi.height > height:
-        msg = (
-            f"the region of interest {roi.width} x {roi.height} at ({roi.x}, {roi.y}) does not fit "
-            f"into a frame of {width} x {height}; change cameras.NAME.roi"
-        )
-        raise ImageError(msg)
-    return roi
 
 
 def outcome_of(scored: Scored, camera: CameraSettings) -> Outcome:
