@@ -164,7 +164,7 @@ def main() -> None:
     demo = resources.files("ssn_agent.demo") / "demo-1.0.0.ssn"
     parser.add_argument("--bundle", type=Path, default=Path(str(demo)))
     parser.add_argument("--image", type=Path)
-    parser.add_argument("--pixel-format", choices=PixelFormat.__members__, default="RGB8")
+    parser.add_argument("--pixel-format", choices=PixelFormat.__members__, default="Mono8")
     parser.add_argument("--repeat", type=int, default=200)
     parser.add_argument("--scratch", type=Path, help="default: the system's temporary folder")
     options = parser.parse_args()
