@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ssn_agent.capture.process import Capture
 from ssn_agent.errors import CameraEnded, CameraError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import CameraState, Captured, Decision, Outcome
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
 from ssn_agent.inference.process import Inference
@@ -104,6 +106,20 @@ def test_every_frame_is_a_trigger_with_its_pixels_or_the_reason_why_not(
     assert second.captured == third.captured == Captured(InvalidReason.UNREADABLE)
     assert state(journal) is CameraState.ENDED
     assert script.opened == script.closed == 1
+
+
+def test_a_frame_of_another_depth_or_channel_count_is_unreadable_and_capture_goes_on(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    deep: Any = np.full((6, 8), 300, np.uint16)
+    with_alpha = np.zeros((6, 8, 4), np.uint8)
+    mistaken = Frame(DARK, pixel_format=PixelFormat.RGB8)
+    pattern = Frame(DARK, pixel_format=PixelFormat.BayerGR8)
+    capture(settings).run(Script(Frame(deep), Frame(with_alpha), mistaken, pattern), stop)
+    found = [entry.captured for entry in entries(journal)]
+    assert found[:3] == [Captured(InvalidReason.UNREADABLE)] * 3
+    assert found[3] is not None
+    assert (found[3].reason, found[3].pixel_format) == (None, PixelFormat.BayerGR8)
 
 
 def test_frames_that_find_no_slot_are_overload_and_capture_goes_on(

@@ -18,6 +18,7 @@ from ssn_agent.errors import JournalError
 from ssn_agent.frames import layout
 from ssn_agent.frames.journal import Entry, Journal, rename_aside
 from ssn_agent.frames.layout import Accepted, Captured, Decision, Header, Outcome, Result
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 from support.records import EPOCH, FRAME, judged, new_journal, trigger
 from support.waiting import wait_until
@@ -202,12 +203,13 @@ import sys
 from pathlib import Path
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Captured
+from ssn_agent.frames.pixel_format import PixelFormat
 journal = Journal(Path(sys.argv[1]))
 journal.commit(journal.head)  # as the ledger process closes what a dead one left
 while True:
     n = journal.head + 1
     assert journal.accept(Accepted(n, n + 1, n + 2, f"part-{n}" * 9, None)) == n
-    journal.capture(n, Captured(None, n % 6, n, n + 1, 3, n + 2, n + 3))
+    journal.capture(n, Captured(None, n % 6, n, n + 1, PixelFormat.RGB8, n + 2, n + 3))
     journal.commit(n)
 """
 
@@ -237,5 +239,7 @@ def test_a_capture_process_killed_while_it_writes_leaves_whole_records_without_g
                 assert entry is not None
                 assert entry.accepted == Accepted(n, n + 1, n + 2, f"part-{n}" * 9, None)
                 if n not in heads_at_death:
-                    assert entry.captured == Captured(None, n % 6, n, n + 1, 3, n + 2, n + 3)
+                    assert entry.captured == Captured(
+                        None, n % 6, n, n + 1, PixelFormat.RGB8, n + 2, n + 3
+                    )
                     assert entry.committed

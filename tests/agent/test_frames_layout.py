@@ -28,6 +28,7 @@ from ssn_agent.frames.layout import (
     Outcome,
     Result,
 )
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 GOLDEN = Path(__file__).with_name("golden") / "journal.hex"
@@ -77,7 +78,7 @@ frames = st.builds(
     st.integers(0, 5),
     sizes,
     sizes,
-    st.sampled_from([1, 3]),
+    st.sampled_from(PixelFormat),
     nanoseconds,
     st.none() | st.integers(0, 2**63 - 1),
 )
@@ -113,7 +114,7 @@ class Region(NamedTuple):
 
 SEQUENCE = 4711
 ACCEPTED = Accepted(1, 2, 3, "Teil-Ä-0815", "flange", "line2-Ä-000123")
-CAPTURED = Captured(None, 3, 1200, 1600, 3, 4, 65535)
+CAPTURED = Captured(None, 3, 1200, 1600, PixelFormat.BayerRG8, 4, 65535)
 RESULT = Result(
     Outcome.FAIL,
     None,

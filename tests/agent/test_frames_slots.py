@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ssn_agent.errors import ImageError, JournalError
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Captured, Outcome
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots, SlotOwners
 from ssn_contract.messages import InvalidReason
 from support.records import judged, new_journal, trigger
@@ -35,7 +38,7 @@ def place(journal: Journal, owners: SlotOwners) -> int:
     slot = owners.take()
     assert slot is not None
     sequence = journal.accept(trigger())
-    journal.capture(sequence, Captured(None, slot, 4, 4, 1))
+    journal.capture(sequence, Captured(None, slot, 4, 4))
     owners.give(slot, sequence)
     return sequence
 
@@ -55,11 +58,42 @@ def test_a_frame_that_is_not_contiguous_is_copied_as_it_looks(slots: PixelSlots)
     assert np.array_equal(slots.view(0, *slots.write(0, frame)), frame)
 
 
+def test_what_the_pixels_of_a_frame_mean_crosses_with_them(slots: PixelSlots) -> None:
+    gray, colour = np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.uint8)
+    assert slots.write(0, gray) == (6, 8, PixelFormat.Mono8)
+    assert slots.write(0, colour) == (6, 8, PixelFormat.RGB8)
+    size = slots.write(0, gray, PixelFormat.BayerGB8)
+    assert size == (6, 8, PixelFormat.BayerGB8)
+    assert slots.view(0, *size).shape == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "pixel_format"),
+    [
+        ((6, 8), np.uint16, None),
+        ((6, 8, 3), np.float32, None),
+        ((6, 8, 4), np.uint8, None),
+        ((6, 8, 1), np.uint8, None),
+        ((6,), np.uint8, None),
+        ((0, 8), np.uint8, None),
+        ((6, 8), np.uint8, PixelFormat.RGB8),
+        ((6, 8, 3), np.uint8, PixelFormat.BayerRG8),
+    ],
+)
+def test_a_frame_of_another_depth_channel_count_or_format_is_refused_and_nothing_written(
+    slots: PixelSlots, shape: tuple[int, ...], kind: type, pixel_format: PixelFormat | None
+) -> None:
+    frame: NDArray[Any] = np.full(shape, 300 if kind is np.uint16 else 44, kind)
+    with pytest.raises(ImageError, match=r"8 bits|driver"):
+        slots.write(0, frame, pixel_format)
+    assert not slots.view(0, 64, 64, PixelFormat.Mono8).any()
+
+
 def test_slots_do_not_overlap(slots: PixelSlots) -> None:
     largest = np.full((8192, SLOT_BYTES // 8192), 9, np.uint8)
     slots.write(1, largest)
     for neighbour in (0, 2):
-        assert not slots.view(neighbour, 16, 1024, 1).any()
+        assert not slots.view(neighbour, 16, 1024, PixelFormat.Mono8).any()
 
 
 def test_a_frame_larger_than_a_slot_is_refused_and_its_neighbour_untouched(
@@ -68,14 +102,14 @@ def test_a_frame_larger_than_a_slot_is_refused_and_its_neighbour_untouched(
     too_large = np.broadcast_to(np.uint8(1), (8192, SLOT_BYTES // 8192 + 1))
     with pytest.raises(ImageError, match="bytes"):
         slots.write(0, too_large)
-    assert not slots.view(1, 64, 64, 1).any()
+    assert not slots.view(1, 64, 64, PixelFormat.Mono8).any()
 
 
 def test_making_the_file_again_keeps_the_pixels(slots: PixelSlots) -> None:
     frame = RNG.integers(0, 256, (4, 4), np.uint8)
     slots.write(3, frame)
     PixelSlots.create(slots.path)
-    assert np.array_equal(PixelSlots(slots.path).view(3, 4, 4, 1), frame)
+    assert np.array_equal(PixelSlots(slots.path).view(3, 4, 4, PixelFormat.Mono8), frame)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"short"])

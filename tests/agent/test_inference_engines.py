@@ -138,6 +138,7 @@ def test_a_graph_that_does_not_load_is_an_engine_error(
         ([("image", TensorProto.FLOAT, ["N", SIZE, SIZE, 3])], [SCORE, MAP]),
         ([("image", TensorProto.UINT8, ["N", 3, SIZE, SIZE])], [SCORE, MAP]),
         ([("image", TensorProto.UINT8, ["N", SIZE, 64, 3])], [SCORE, MAP]),
+        ([("image", TensorProto.UINT8, [1, SIZE, SIZE, 3])], [SCORE, MAP]),
         ([("image", TensorProto.UINT8, ["N", SIZE, "W", 3])], [SCORE, MAP]),
         ([IMAGE, ("more", TensorProto.FLOAT, [1])], [SCORE, MAP]),
         ([IMAGE], [MAP, SCORE]),

@@ -18,8 +18,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ssn_agent.atomic import write_atomically
+from ssn_agent.bundles.archive import write_bundle
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference import heatmap_writer
@@ -28,7 +30,8 @@ from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.process import Inference
 from ssn_agent.settings import Settings
 from ssn_contract.messages import InvalidReason
-from support.bundles import write_brightness_bundle
+from support.bundles import SIZE, brightness_model, manifest, write_brightness_bundle
+from support.bundles import files as bundle_files
 from support.ledgers import settings_in
 from support.records import EPOCH, new_journal
 from support.waiting import wait_until
@@ -63,13 +66,18 @@ class Lane:
         self.inference = Inference(self.settings, files)
         self.inference.load()
 
-    def frame(self, pixels: NDArray[np.uint8], deadline_s: float = 60.0) -> int:
+    def frame(
+        self,
+        pixels: NDArray[np.uint8],
+        deadline_s: float = 60.0,
+        pixel_format: PixelFormat | None = None,
+    ) -> int:
         """Put a frame in front of inference, and return its number."""
         now = time.monotonic_ns()
         deadline = now + int(deadline_s * 1e9)
         sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
         slot = sequence % 6
-        size = self._slots.write(slot, pixels)
+        size = self._slots.write(slot, pixels, pixel_format)
         self.journal.capture(sequence, Captured(None, slot, *size))
         return sequence
 
@@ -207,6 +215,26 @@ def test_a_frame_that_the_region_of_interest_does_not_fit_is_unreadable(
     assert lane.result(lane.frame(SPOT)).reason is InvalidReason.UNREADABLE
 
 
+def test_a_sensor_s_pattern_and_a_gray_frame_get_the_verdict_of_their_converted_ones(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    roi = {"x": 7, "y": 3, "width": 50, "height": 41}
+    lane = Lane(tmp_path, runtime, bundle=bundle, roi=roi)
+    frame = np.random.default_rng(0).integers(0, 200, (64, 64), np.uint8)
+    frame[8:24, 30:50] = 250
+    as_rgb = {
+        PixelFormat.Mono8: cv2.COLOR_GRAY2RGB,
+        PixelFormat.BayerRG8: cv2.COLOR_BayerRGGB2RGB,
+        PixelFormat.BayerGB8: cv2.COLOR_BayerGBRG2RGB,
+    }
+    for pixel_format, conversion in as_rgb.items():
+        given = lane.result(lane.frame(frame, pixel_format=pixel_format))
+        converted = cv2.cvtColor(frame, conversion).astype(np.uint8)
+        expected = lane.result(lane.frame(converted))
+        assert given.outcome is Outcome.FAIL
+        assert (given.score, given.defects) == (expected.score, expected.defects)
+
+
 def test_a_threshold_of_the_camera_s_own_decides_the_verdict(
     tmp_path: Path, runtime: Path, bundle: Path
 ) -> None:
@@ -225,7 +253,14 @@ def test_a_frame_whose_deadline_has_passed_is_not_scored(
     assert lane.result(timely).outcome is Outcome.FAIL
 
 
-@pytest.mark.parametrize("given", [None, "absent", "damaged", "other scores"])
+BROKEN_MODELS = {
+    "opset of the future": brightness_model().replace(b"\x10\x12", b"\x10\x63"),  # 18 -> 99
+    "other inputs": brightness_model(size=2 * SIZE),
+    "not a number": brightness_model().replace(b"\0\0\x7f\x43", b"\0\0\xc0\x7f"),  # 255 -> NaN
+}
+
+
+@pytest.mark.parametrize("given", [None, "absent", "damaged", "other scores", *BROKEN_MODELS])
 def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
     tmp_path: Path, runtime: Path, bundle: Path, given: str | None
 ) -> None:
@@ -236,12 +271,17 @@ def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
     if given == "other scores":
         vectors = [{"image": "vectors/0.png", "score": 0.9, "map": "vectors/0.f32"}]
         write_brightness_bundle(bundle, vectors=vectors)
+    if given in BROKEN_MODELS:
+        entries = {**bundle_files(), "model.onnx": BROKEN_MODELS[given]}
+        write_bundle(bundle, manifest(), entries)
     lane = Lane(tmp_path, runtime, bundle=None if given is None else bundle)
     assert lane.result(lane.frame(SPOT)).reason is InvalidReason.NO_MODEL
     note = lane.journal.model_note()
     assert note is not None
     assert note.bundle_digest == ""
-    assert ("no bundle is set" if given is None else bundle.name) in note.message
+    says = {None: "no bundle is set", "opset of the future": "operator set 99"}
+    says |= {"other inputs": "pack it anew", "not a number": "NaN"}
+    assert says.get(given, bundle.name) in note.message
 
 
 def test_an_engine_that_takes_over_judges_the_next_frame_and_the_camera_says_so(

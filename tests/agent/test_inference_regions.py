@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from ssn_agent.errors import ImageError
 from ssn_agent.frames.layout import MAX_DEFECTS, Defect
 from ssn_agent.inference.calibration import calibrate
-from ssn_agent.inference.process import judged_region
 from ssn_agent.inference.regions import encode_heatmap, find_defects
 from ssn_agent.settings import Region
 from ssn_contract.manifest import Calibration
@@ -154,15 +152,3 @@ def test_a_heatmap_at_the_threshold_is_128_and_has_the_size_of_the_map() -> None
     gray = decoded(encode_heatmap(np.full((3, 5), 0.5, np.float32), CALIBRATION))
     assert gray.shape == (3, 5)
     assert (gray == 128).all()
-
-
-def test_without_a_region_of_interest_the_whole_image_is_judged() -> None:
-    assert judged_region(None, 480, 640) == Region(x=0, y=0, width=640, height=480)
-
-
-def test_a_region_of_interest_may_reach_the_edges_and_no_further() -> None:
-    fits = Region(x=600, y=400, width=40, height=80)
-    assert judged_region(fits, 480, 640) == fits
-    for change in ({"width": 41}, {"height": 81}, {"x": 601}, {"y": 401}):
-        with pytest.raises(ImageError, match="does not fit"):
-            judged_region(fits.model_copy(update=change), 480, 640)

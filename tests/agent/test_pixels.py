@@ -92,6 +92,42 @@ def test_any_image_becomes_the_networks_input(shape: tuple[int, ...]) -> None:
     assert made.flags.c_contiguous
 
 
+@pytest.mark.parametrize("shape", [(300, 200), (300, 200, 3), (20, 30, 3), (64, 48), (64, 48, 3)])
+def test_a_row_of_a_batch_is_filled_with_what_the_plain_way_gives(shape: tuple[int, ...]) -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (shape[0], 500, *shape[2:]), np.uint8)
+    image = wide[:, 100 : 100 + shape[1]]  # a region of a frame: its rows lie apart
+    batch = np.full((3, 64, 48, 3), 7, np.uint8)
+    row = batch[1]
+    assert to_network_input(image, 64, 48, out=row) is row
+    plain = np.ascontiguousarray(image)
+    if shape[:2] != (64, 48):
+        how = cv2.INTER_AREA if shape[0] > 64 else cv2.INTER_LINEAR
+        plain = cv2.resize(plain, (48, 64), interpolation=how).astype(np.uint8)
+    if plain.ndim == 2:
+        plain = np.stack([plain] * 3, axis=2)
+    assert np.array_equal(row, plain)
+    assert (batch[::2] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((60, 90), np.uint16),
+        ((60, 90, 3), np.float32),
+        ((60, 90, 4), np.uint8),
+        ((60, 90, 1), np.uint8),
+        ((60,), np.uint8),
+        ((0, 90), np.uint8),
+        ((60, 0, 3), np.uint8),
+    ],
+)
+def test_pixels_of_another_depth_or_channel_count_are_refused(
+    shape: tuple[int, ...], kind: type
+) -> None:
+    with pytest.raises(ImageError, match="8 bits"):
+        to_network_input(np.zeros(shape, kind), 64, 48)
+
+
 def test_shrinking_averages_instead_of_picking_pixels() -> None:
     checks = np.indices((128, 128)).sum(0).astype(np.uint8) % 2 * 255
     assert np.ptp(to_network_input(checks, 32, 32)) <= 1

@@ -5,13 +5,14 @@ from uuid import UUID
 
 from ssn_agent.frames.journal import Journal, boot_id
 from ssn_agent.frames.layout import Accepted, Captured, Defect, Header, Outcome, Result
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 EPOCH = UUID("00112233-4455-6677-8899-aabbccddeeff")
 DEADLINE_NS = 2_000_000_000
 DIGEST = "ab" * 32
 START_UTC_NS = 1_767_225_600_000_000_000
-FRAME = Captured(None, slot=2, height=48, width=64, channels=3, frame_monotonic_ns=5, frame_id=9)
+FRAME = Captured(None, 2, 48, 64, PixelFormat.RGB8, frame_monotonic_ns=5, frame_id=9)
 DEFECT = Defect(x=10, y=20, width=30, height=40, area_px=900, peak_x=22, peak_y=33, peak=0.75)
 LATE = Result(Outcome.INVALID, InvalidReason.LATE, 10)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import Pixels
 
 
@@ -11,10 +12,13 @@ class Frame:
     """A picture as the source gave it."""
 
     pixels: Pixels | None
-    """uint8, [H, W] gray or [H, W, 3] RGB; None: it arrived but cannot be read."""
+    """uint8, [H, W] gray or a Bayer pattern, or [H, W, 3] RGB; None: it cannot be read."""
     part_id: str | None = None
     frame_id: int | None = None
     """The source's own count; None: it has none."""
+    pixel_format: PixelFormat | None = None
+    """None: Mono8 or RGB8, by the shape. A sensor's Bayer pattern is best given as it is: inference
+    turns into colours what it judges, and no more."""
 
 
 class Camera(Protocol):

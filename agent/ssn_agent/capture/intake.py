@@ -104,11 +104,11 @@ class Intake:
             return Captured(InvalidReason.OVERLOAD)
         now = time.monotonic_ns()
         try:
-            height, width, channels = self._slots.write(slot, frame.pixels)
+            size = self._slots.write(slot, frame.pixels, frame.pixel_format)
         except ImageError as error:
             logger().warning("frame not taken", problem=str(error))
             return Captured(InvalidReason.UNREADABLE)
-        return Captured(None, slot, height, width, channels, now, frame.frame_id)
+        return Captured(None, slot, *size, now, frame.frame_id)
 
 
 def _has_no_frame(entry: Entry) -> bool:

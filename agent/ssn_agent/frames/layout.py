@@ -32,6 +32,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from ssn_agent.errors import JournalError
+from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
@@ -130,7 +131,7 @@ class Captured:
     slot: int = 0
     height: int = 0
     width: int = 0
-    channels: int = 0
+    pixel_format: PixelFormat = PixelFormat.Mono8
     frame_monotonic_ns: int = 0
     frame_id: int | None = None
 
@@ -338,7 +339,7 @@ def pack_captured(sequence: int, value: Captured) -> bytes:
             value.slot,
             value.height,
             value.width,
-            value.channels,
+            value.pixel_format,
             value.frame_monotonic_ns,
             -1 if value.frame_id is None else value.frame_id,
         )
@@ -350,11 +351,17 @@ def unpack_captured(record: memoryview, sequence: int) -> Captured | None:
     body = unsealed(record, CAPTURED_AT, _CAPTURED.size)
     if body is None:
         return None
-    number, reason, slot, height, width, channels, mono, frame_id = _CAPTURED.unpack(body)
+    number, reason, slot, height, width, pixel_format, mono, frame_id = _CAPTURED.unpack(body)
     if number != sequence:
         return None
     return Captured(
-        _unreason(reason), slot, height, width, channels, mono, None if frame_id < 0 else frame_id
+        _unreason(reason),
+        slot,
+        height,
+        width,
+        PixelFormat(pixel_format),
+        mono,
+        None if frame_id < 0 else frame_id,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_agent.errors import ImageError
+from ssn_agent.frames.pixel_format import PixelFormat
 
 Pixels = NDArray[np.uint8]
 """uint8, [H, W] gray or [H, W, 3] RGB."""
@@ -93,13 +94,37 @@ def read_image(path: Path) -> Pixels:
     return decode_image(data, str(path))
 
 
-def to_network_input(image: Pixels, height: int, width: int) -> Pixels:
-    """Resize to RGB [height, width, 3] uint8: by area when shrinking, bilinear when enlarging."""
+def format_of(image: Pixels) -> PixelFormat:
+    """Return Mono8 for gray [H, W] and RGB8 for RGB [H, W, 3].
+
+    Raises ImageError where an image is neither, is not of 8 bits, or has no pixels.
+    """
+    if image.dtype == np.uint8 and image.size:
+        if image.ndim == 2:
+            return PixelFormat.Mono8
+        if image.ndim == 3 and image.shape[2] == 3:
+            return PixelFormat.RGB8
+    msg = f"an image of {image.dtype} {image.shape}; gray and RGB of 8 bits a value are taken"
+    raise ImageError(msg)
+
+
+def to_network_input(image: Pixels, height: int, width: int, out: Pixels | None = None) -> Pixels:
+    """Resize to RGB [height, width, 3] uint8: by area when shrinking, bilinear when enlarging.
+
+    The result is written into `out` where that is given: contiguous, of this shape and type.
+    Raises ImageError; see `format_of`.
+    """
+    format_of(image)
+    made = np.empty((height, width, 3), np.uint8) if out is None else out
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized: NDArray[Any] = image
     if image.shape[:2] != (height, width):
-        resized = cv2.resize(image, (width, height), interpolation=interpolation)
+        # One channel is resized, not three of the same.
+        into = made if image.ndim == 3 else None
+        resized = cv2.resize(image, (width, height), dst=into, interpolation=interpolation)
     if resized.ndim == 2:
-        resized = cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB)
-    return np.ascontiguousarray(resized, dtype=np.uint8)
+        cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB, dst=made)
+    elif resized is not made:
+        made[...] = resized
+    return made

@@ -12,7 +12,8 @@ import numpy as np
 
 from ssn_agent.errors import ImageError, JournalError
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.pixels import Pixels
+from ssn_agent.frames.pixel_format import PixelFormat
+from ssn_agent.frames.pixels import Pixels, format_of
 
 SLOTS = 6
 SLOT_BYTES = 64 * 2**20
@@ -42,22 +43,32 @@ class PixelSlots:
         with path.open("ab") as file:
             file.truncate(SLOTS * SLOT_BYTES)
 
-    def view(self, slot: int, height: int, width: int, channels: int) -> Pixels:
-        """Return a slot as pixels, [H, W] where channels is 1, else [H, W, channels]."""
+    def view(self, slot: int, height: int, width: int, pixel_format: PixelFormat) -> Pixels:
+        """Return a slot as pixels, [H, W], or [H, W, 3] for RGB."""
+        channels = pixel_format.channels
         size = height * width * channels
         flat = np.frombuffer(self._map, np.uint8, size, slot * SLOT_BYTES)
         # flat [H * W * C] -> [H, W] or [H, W, C]
         return flat.reshape((height, width) if channels == 1 else (height, width, channels))
 
-    def write(self, slot: int, frame: Pixels) -> tuple[int, int, int]:
-        """Copy a frame into a slot; return height, width, channels. Raises ImageError."""
+    def write(
+        self, slot: int, frame: Pixels, pixel_format: PixelFormat | None = None
+    ) -> tuple[int, int, PixelFormat]:
+        """Copy a frame into a slot; return height, width and format (None: Mono8 or RGB8).
+
+        Raises ImageError where the frame is too large, not of 8 bits, or not of its format.
+        """
+        found = format_of(frame)
+        wanted = found if pixel_format is None else pixel_format
+        if found.channels != wanted.channels:
+            msg = f"a frame of {frame.shape} is said to be {wanted.name}; the driver is at fault"
+            raise ImageError(msg)
         if frame.nbytes > SLOT_BYTES:
             msg = f"a frame of {frame.nbytes} bytes; up to {SLOT_BYTES} are taken"
             raise ImageError(msg)
         height, width = frame.shape[:2]
-        channels = 1 if frame.ndim == 2 else frame.shape[2]
-        self.view(slot, height, width, channels)[...] = frame
-        return height, width, channels
+        self.view(slot, height, width, wanted)[...] = frame
+        return height, width, wanted
 
 
 class SlotOwners:

@@ -13,20 +13,23 @@ An engine that is pinned by the settings is loaded without a trial, as in 2.
 """
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import AgentError, EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
-from ssn_agent.frames.pixels import Pixels
+from ssn_agent.frames.pixels import Pixels, to_network_input
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference.choice import TrialRecords, circumstances, ranking
 from ssn_agent.inference.engines.available import REFERENCE, available_engines
 from ssn_agent.inference.scorer import Scored, Scorer
-from ssn_agent.inference.settings import EngineName
+from ssn_agent.inference.settings import MAX_BATCH, EngineName
 from ssn_agent.inference.trial import Trial, TrialProcess
 from ssn_agent.log import logger
 from ssn_agent.settings import Settings
@@ -63,6 +66,9 @@ class Model:
         self._loading: Future[Scorer] | None = None
         self._refuse_what_killed_us()
         self.scorer = self._load(REFERENCE)
+        size = self.scorer.input
+        self._rows = np.empty((MAX_BATCH, size.height, size.width, 3), np.uint8)
+        self._image_s = 0.0
         self._search = self._find_fastest()
 
     @property
@@ -83,19 +89,34 @@ class Model:
         """Take the next step of the search, without waiting; say whether there are more."""
         return next(self._search, _ENDED) is not _ENDED
 
-    def score(self, image: Pixels) -> Scored:
-        """Score one image; see `Scorer`. Raises ImageError, and EngineError of the reference."""
+    def fits(self, count: int, left_s: float) -> bool:
+        """Say whether so many images may be one batch, where the first is due in `left_s`."""
+        expected_s = count * self._image_s
+        bound_s = min(self._settings.batch_ms / 1000, left_s)
+        return count <= self._max_batch(self.scorer) and expected_s <= bound_s
+
+    def prepare(self, image: Pixels, row: int) -> None:
+        """Put an image of any size into a row of the next batch. Raises ImageError."""
+        size = self.scorer.input
+        to_network_input(image, size.height, size.width, out=self._rows[row])
+
+    def score_prepared(self, count: int) -> list[Scored]:
+        """Score the first `count` rows as one batch. Raises EngineError of the reference."""
+        start = time.perf_counter()
+        batch = self._rows[:count]
         try:
-            return self.scorer.score(image)
+            found = self.scorer.score_batch(batch)
         except EngineError as error:
             failed = self.scorer.engine.name
             if failed == REFERENCE:
                 raise
             self._refuse(failed, str(error))
-        self._heart.beat(LOAD_S)
-        self.scorer = self._load(REFERENCE)
-        self._search = self._find_fastest()
-        return self.scorer.score(image)
+            self._heart.beat(LOAD_S)
+            self.scorer = self._load(REFERENCE)
+            self._search = self._find_fastest()
+            found = self.scorer.score_batch(batch)
+        self._image_s = (time.perf_counter() - start) / count
+        return found
 
     def close(self) -> None:
         """End in order: an engine that is being loaded has killed nobody.
@@ -183,12 +204,23 @@ class Model:
                 self._starting.write_text(name, "utf-8")
             scorer = Scorer(self._bundle, self._settings.threads, engine=name, cache=self._cache)
             scorer.check_vectors()
+            if name != REFERENCE:  # which is to judge at once, and needs no such thing
+                self._warm_up(scorer)
         except OSError as error:
             msg = f"{self._starting}: cannot be written ({error.strerror}); check the folder"
             raise EngineError(msg) from error
         finally:
             self._starting.unlink(missing_ok=True)
         return scorer
+
+    def _max_batch(self, scorer: Scorer) -> int:
+        return self._settings.max_batch or scorer.engine.max_batch
+
+    def _warm_up(self, scorer: Scorer) -> None:
+        """Score a batch of each size: a runtime prepares for a size when it comes first."""
+        for count in range(2, self._max_batch(scorer) + 1):
+            size = count, scorer.input.height, scorer.input.width, 3
+            scorer.score_inputs(np.zeros(size, np.uint8))
 
     def _refuse_what_killed_us(self) -> None:
         """Refuse the engine whose loading the process before this one did not live through.

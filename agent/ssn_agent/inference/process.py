@@ -9,21 +9,22 @@ by then is lost, and the ledger's outbox says so.
 import os
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_agent.errors import AgentError, EngineError, ImageError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Captured, Defect, ModelNote, Outcome, Result
-from ssn_agent.frames.pixels import Pixels
+from ssn_agent.frames.layout import Captured, ModelNote, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.inference.crop import cropped, judged_region
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.model import Model
-from ssn_agent.inference.regions import find_defects
+from ssn_agent.inference.results import invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent
@@ -48,6 +49,16 @@ class _Lane:
     retry_at: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A frame that lies in its row of the model's input, ready to be scored."""
+
+    lane: _Lane
+    sequence: int
+    deadline_ns: int
+    region: Region
+
+
 class Inference:
     """All cameras' frames to results."""
 
@@ -60,7 +71,7 @@ class Inference:
         self._ledger = Ringer(files.ledger_bell)
         self._heatmaps = HeatmapWriter()
         self._models: dict[Path, Model] = {}
-        self._lanes = []
+        self._lanes: deque[_Lane] = deque()
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
@@ -96,12 +107,21 @@ class Inference:
         self._heatmaps.close()
 
     def turn(self) -> bool:
-        """Give every camera one frame's time; say whether there was anything to do."""
-        worked = []
-        for lane in self._lanes:
-            self._heart.beat()
-            worked.append(self._step(lane))
-        return any(worked)
+        """Judge one batch of the frames that wait; say whether there was any.
+
+        The camera next in turn gives the first frame. Cameras with the same bundle add theirs, one
+        each in turn, as long as the batch keeps to its bounds. A frame that is not there yet is not
+        waited for.
+        """
+        self._heart.beat()
+        for _ in range(len(self._lanes)):
+            self._lanes.rotate(-1)
+            lane = self._lanes[-1]
+            first = self._next(lane, row=0)
+            if first is not None and lane.model is not None:
+                self._score(lane.model, self._fill(lane.model, first))
+                return True
+        return False
 
     def _model(self, lane: _Lane) -> Model | None:
         path = lane.settings.bundle
@@ -120,8 +140,28 @@ class Inference:
         self._ledger.ring()
         return model
 
-    def _step(self, lane: _Lane) -> bool:
-        """Finish at most one frame of a camera."""
+    def _fill(self, model: Model, first: _Waiting) -> list[_Waiting]:
+        """Add to the first frame of a batch what else waits for the same bundle and fits in."""
+        batch = [first]
+        lanes = deque(lane for lane in self._lanes if lane.model is model)
+        while lanes:
+            nearest_ns = min(waiting.deadline_ns for waiting in batch)
+            left_s = (nearest_ns - time.monotonic_ns()) / 1e9
+            if not model.fits(len(batch) + 1, left_s):
+                break
+            waiting = self._next(lanes[0], row=len(batch))
+            if waiting is None:
+                lanes.popleft()
+            else:
+                batch.append(waiting)
+                lanes.rotate(-1)
+        return batch
+
+    def _next(self, lane: _Lane, row: int) -> _Waiting | None:
+        """Put the next frame of a camera into this row of its model's input.
+
+        Frames that cannot be judged get their result on the way. None: there is no more.
+        """
         lane.journal.refresh()
         while lane.cursor <= lane.journal.head:
             entry = lane.journal.read(lane.cursor)
@@ -129,65 +169,41 @@ class Inference:
                 lane.cursor = max(lane.cursor + 1, lane.journal.oldest())
                 continue
             if entry.captured is None:
-                return False
+                return None
             lane.cursor += 1
             if entry.captured.reason is None and entry.result is None:
-                self._judge(lane, entry, entry.captured)
-                return True
-        return False
-
-    def _judge(self, lane: _Lane, entry: Entry, captured: Captured) -> None:
-        if time.monotonic_ns() > entry.accepted.deadline_monotonic_ns:
-            # Scoring it would only make the next one late too.
-            return self._finish(lane, entry.sequence, _invalid(InvalidReason.LATE))
-        if lane.model is None:
-            return self._finish(lane, entry.sequence, _invalid(InvalidReason.NO_MODEL))
-        size = captured.height, captured.width
-        frame = lane.slots.view(captured.slot, *size, captured.channels)
-        try:
-            region = judged_region(lane.settings.roi, *size)
-            scored = lane.model.score(_crop(frame, region))
-        except ImageError as error:
-            logger().warning("frame not judged", camera=lane.name, problem=str(error))
-            return self._finish(lane, entry.sequence, _invalid(InvalidReason.UNREADABLE))
-        except EngineError as error:
-            logger().error("engine fault", camera=lane.name, problem=str(error))
-            return self._finish(lane, entry.sequence, _invalid(InvalidReason.NO_MODEL))
-        scorer = lane.model.scorer
-        result = self._result(lane, scorer, scored, region)
-        self._finish(lane, entry.sequence, result)
-        if result.heatmap:
-            path = heatmap_path(
-                self._settings.heatmap_dir, lane.name, lane.journal.header.epoch, entry.sequence
-            )
-            self._heatmaps.write(path, scored.map, scorer.precision.map)
+                found = _prepare(lane, entry, entry.captured, row)
+                if isinstance(found, _Waiting):
+                    return found
+                self._finish(lane, entry.sequence, invalid(found))
         return None
+
+    def _score(self, model: Model, batch: list[_Waiting]) -> None:
+        try:
+            found = model.score_prepared(len(batch))
+        except EngineError as error:
+            cameras = sorted({waiting.lane.name for waiting in batch})
+            logger().error("engine fault", cameras=cameras, problem=str(error))
+            for waiting in batch:
+                self._finish(waiting.lane, waiting.sequence, invalid(InvalidReason.NO_MODEL))
+            return
+        for waiting, scored in zip(batch, found, strict=True):
+            self._conclude(waiting, model.scorer, scored)
+
+    def _conclude(self, waiting: _Waiting, scorer: Scorer, scored: Scored) -> None:
+        """Give the result first, then the heatmap: no verdict waits for a picture."""
+        lane, sequence = waiting.lane, waiting.sequence
+        draws = self._draws(lane, outcome_of(scored, lane.settings))
+        result = judged(scored, scorer, lane.settings, waiting.region, heatmap=draws)
+        self._finish(lane, sequence, result)
+        if draws:
+            epoch = lane.journal.header.epoch
+            path = heatmap_path(self._settings.heatmap_dir, lane.name, epoch, sequence)
+            self._heatmaps.write(path, scored.map, scorer.precision.map)
 
     def _finish(self, lane: _Lane, sequence: int, result: Result) -> None:
         lane.journal.finish(sequence, result)
         self._ledger.ring()
-
-    def _result(self, lane: _Lane, scorer: Scorer, scored: Scored, region: Region) -> Result:
-        outcome = Outcome.FAIL if scored.score >= lane.settings.threshold else Outcome.PASS
-        defects: tuple[Defect, ...] = ()
-        count = 0
-        if outcome is Outcome.FAIL:
-            defects, count = find_defects(
-                scored.map, scorer.precision.map, region, lane.settings.min_defect_area_px
-            )
-        return Result(
-            outcome=outcome,
-            reason=None,
-            finished_monotonic_ns=time.monotonic_ns(),
-            score=scored.score,
-            bundle_digest=scorer.bundle.digest,
-            bundle_name=scorer.bundle.manifest.name,
-            bundle_version=scorer.bundle.manifest.version,
-            engine=scorer.engine.name,
-            heatmap=self._draws(lane, outcome),
-            defects=defects,
-            defect_count=count,
-        )
 
     def _draws(self, lane: _Lane, outcome: Outcome) -> bool:
         """Say whether a verdict gets a heatmap, and whether the disk keeps up with them."""
@@ -198,25 +214,22 @@ class Inference:
         return wanted[lane.settings.heatmap]
 
 
-def judged_region(roi: Region | None, height: int, width: int) -> Region:
-    """Return the part of the image that is judged. Raises ImageError where it does not fit."""
-    if roi is None:
-        return Region(x=0, y=0, width=width, height=height)
-    if roi.x + roi.width > width or roi.y + roi.height > height:
-        msg = (
-            f"the region of interest {roi.width} x {roi.height} at ({roi.x}, {roi.y}) does not fit "
-            f"into a frame of {width} x {height}; change cameras.NAME.roi"
-        )
-        raise ImageError(msg)
-    return roi
-
-
-def _crop(frame: Pixels, region: Region) -> Pixels:
-    return frame[region.y : region.y + region.height, region.x : region.x + region.width]
-
-
-def _invalid(reason: InvalidReason) -> Result:
-    return Result(Outcome.INVALID, reason, time.monotonic_ns())
+def _prepare(lane: _Lane, entry: Entry, captured: Captured, row: int) -> _Waiting | InvalidReason:
+    """Put a frame into this row of its model's input, or say why it cannot be judged."""
+    deadline_ns = entry.accepted.deadline_monotonic_ns
+    if time.monotonic_ns() > deadline_ns:
+        return InvalidReason.LATE  # scoring it would only make the next one late too
+    if lane.model is None:
+        return InvalidReason.NO_MODEL
+    size = captured.height, captured.width
+    frame = lane.slots.view(captured.slot, *size, captured.pixel_format)
+    try:
+        region = judged_region(lane.settings.roi, *size)
+        lane.model.prepare(cropped(frame, captured.pixel_format, region), row)
+    except ImageError as error:
+        logger().warning("frame not judged", camera=lane.name, problem=str(error))
+        return InvalidReason.UNREADABLE
+    return _Waiting(lane, entry.sequence, deadline_ns, region)
 
 
 def _model_note(model: Model | None, message: str = "") -> ModelNote:

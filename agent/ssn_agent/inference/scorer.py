@@ -61,10 +61,20 @@ class Scorer:
         )
 
     def score(self, image: Pixels) -> Scored:
-        """Score one image: uint8, [H, W] gray or [H, W, 3] RGB, of any size."""
+        """Score one image: uint8, [H, W] gray or [H, W, 3] RGB, of any size.
+
+        Raises ImageError where it is another, and EngineError.
+        """
         batch = to_network_input(image, self.input.height, self.input.width)[np.newaxis]
-        raw, maps = self.score_inputs(batch)
-        return Scored(calibrate(float(raw[0]), self.precision.score), float(raw[0]), maps[0])
+        return self.score_batch(batch)[0]
+
+    def score_batch(self, inputs: NDArray[np.uint8]) -> list[Scored]:
+        """Score images of the network's size, [N, H, W, 3]."""
+        raw, maps = self.score_inputs(inputs)
+        return [
+            Scored(calibrate(float(value), self.precision.score), float(value), map_)
+            for value, map_ in zip(raw, maps, strict=True)
+        ]
 
     def score_inputs(
         self, inputs: NDArray[np.uint8]

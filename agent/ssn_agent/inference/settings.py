@@ -19,6 +19,10 @@ EngineName = Literal[
 """`engine/precision`, as verdicts name it."""
 
 
+MAX_BATCH = 8
+"""The largest batch; TensorRT builds for one up to this size."""
+
+
 class InferenceSettings(BaseModel):
     """How the model is run."""
 
@@ -31,6 +35,12 @@ class InferenceSettings(BaseModel):
     """0: one a physical core that the process may use."""
     cpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Processors that inference keeps to, by the kernel's numbers; none: all of them."""
+
+    max_batch: Annotated[int, Field(ge=0, le=MAX_BATCH)] = 0
+    """Frames of one bundle that are scored at once, at most, where so many wait. 0: 8 on a GPU, and
+    1 on a processor, which scores a batch no faster than its images one by one."""
+    batch_ms: Annotated[float, Field(gt=0, le=60_000)] = 50.0
+    """A batch may take so long, by what an image of the last one took."""
 
     @field_validator("cpus")
     @classmethod

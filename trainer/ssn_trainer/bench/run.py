@@ -16,6 +16,7 @@ from ssn_agent.errors import EngineError
 from ssn_agent.frames.pixels import decode_image, to_network_input
 from ssn_agent.inference.engines.available import REFERENCE, available_engines, why_not
 from ssn_agent.inference.engines.cores import physical_cores, processor
+from ssn_agent.inference.settings import MAX_BATCH
 from ssn_trainer.bench.graphs import backbone_graph, multiply_adds, published_graph
 from ssn_trainer.bench.rows import Bench, Row
 from ssn_trainer.bench.worker import PRODUCT, Model, Subject, Worker
@@ -27,8 +28,7 @@ from ssn_trainer.pack.int8 import quantise
 from ssn_trainer.progress import progress
 
 FRAME = (480, 640)
-BATCHES = (1, 4, 8)
-"""8 is the largest that TensorRT builds for (`engines.ort.MAX_BATCH`)."""
+BATCHES = (1, 4, MAX_BATCH)
 _TURN_S = 0.3
 _RUNTIMES = ("onnxruntime-cpu", "openvino")
 """Those in which the published graph and the backbone are timed."""

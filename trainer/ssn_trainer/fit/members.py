@@ -34,7 +34,8 @@ def train_members(
 ) -> tuple[Trained, tuple[Checkpoint, ...]]:
     """Train the recipe's members, each by a seed of its own; the network gets their mean.
 
-    `kind` is said before what is reported of each. Epochs are those of the longest training, the tune loss is the mean. Raises as `train` does.
+    `kind` is said before what is reported of each. Epochs are those of the longest training, the
+    tune loss is the mean. Raises as `train` does.
     """
     heads, trained, checkpoints = [], [], []
     deciding = _deciding(order, recipe, regime, store, seen)

@@ -37,6 +37,8 @@ class Engine(ABC):
 
     name: str
     """`engine/precision`, as verdicts name it."""
+    max_batch = 1
+    """As many images as pay at once: one, where a batch is no faster than its images."""
 
     def __init__(
         self, name: str, height: int, width: int, inputs: Sequence[Port], outputs: Sequence[Port]
@@ -44,9 +46,9 @@ class Engine(ABC):
         """Check what the loaded graph takes and gives. Raises EngineError where it does not fit."""
         self.name = name
         self._size = height, width, 3
-        took = [(port.name, port.type, port.shape[1:]) for port in inputs]
+        took = [(port.name, port.type, port.shape) for port in inputs]
         gave = [port.name for port in outputs]
-        if took != [("image", "uint8", self._size)] or gave != ["score", "map"]:
+        if took != [("image", "uint8", (None, *self._size))] or gave != ["score", "map"]:
             msg = (
                 f"the model takes {took} and gives {gave}; expected one uint8 input `image` "
                 f"[N, {height}, {width}, 3], and `score` and `map`; pack it anew"

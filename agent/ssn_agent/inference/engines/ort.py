@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ssn_agent.errors import EngineError
 from ssn_agent.inference.engines.cores import physical_cores
 from ssn_agent.inference.engines.engine import Answer, Engine, Port, in_one_line
+from ssn_agent.inference.settings import MAX_BATCH
 
 try:
     import onnxruntime as ort
@@ -96,6 +97,7 @@ class BoundEngine(OrtEngine):
     """
 
     device = "cuda"
+    max_batch = MAX_BATCH
 
     def __init__(
         self, name: str, model: bytes, height: int, width: int, threads: int, *providers: Provider
@@ -173,10 +175,6 @@ def tensorrt_engine(
         _cuda(precision),
         CPU,
     )
-
-
-MAX_BATCH = 8
-"""The largest batch that TensorRT builds for."""
 
 
 def providers() -> frozenset[str]:
