@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from ssn_contract.manifest import Head, Regime
@@ -16,6 +17,8 @@ from ssn_trainer import cli
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import split
 from ssn_trainer.fit.job import Fitted, Learned, Order, fit, learn
+from ssn_trainer.pack.judge import Judged, judge
+from support.exports import remembered_exports as remembered_exports
 
 SIZE = 64
 Run = Callable[..., tuple[int, str, str]]
@@ -67,6 +70,17 @@ def learn_from_folder(wanted: Order, console: Console | None = None) -> Learned:
     wanted.out.mkdir(parents=True, exist_ok=True)
     parts = split(load(wanted.data, wanted.group_by), wanted.seed)
     return learn(wanted, parts, console or Console(quiet=True))
+
+
+def judge_test_part(trained: Learned, *, pixels: bool = False) -> Judged:
+    """Judge the test part by the network itself: no export, no bundle."""
+
+    def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with torch.inference_mode():
+            scores, maps = trained.network(torch.from_numpy(batch))
+        return scores.numpy(), maps.numpy()
+
+    return judge(run, trained.parts.test, SIZE, SIZE, lambda _: None, pixels=pixels)
 
 
 @pytest.fixture(scope="session")
