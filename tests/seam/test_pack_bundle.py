@@ -28,7 +28,7 @@ from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
 from ssn_trainer.pack import bundle as packing
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack, used_digests
-from ssn_trainer.pack.export import export_onnx
+from support.exports import remembered_exports as remembered_exports
 
 HEIGHT, WIDTH = 48, 64
 BF16_ENGINE: EngineName = "openvino/bf16"
@@ -85,6 +85,9 @@ def test_the_agent_computes_what_the_trainer_computed(
 ) -> None:
     whole = network(head, upscale=upscale)
     scorer = Scorer(Bundle.open(pack_alone(whole, TITLE, data, tmp_path).path))
+    manifest = scorer.bundle.manifest
+    assert manifest.head.value == head
+    assert manifest.variant == ("jims" if head == "supersimplenet" else None)
     inputs = np.random.default_rng(1).integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
     scores, maps = scorer.score_inputs(inputs)
     with torch.inference_mode():
@@ -185,16 +188,16 @@ def test_the_reference_describes_the_good_training_images(packed: Packed, data: 
 
 
 def test_a_graph_that_differs_from_its_network_is_not_packed(
-    data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: Packed, data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    graph = Bundle.open(packed.path).read("model.onnx")
+    monkeypatch.setattr(packing, "export_onnx", lambda _: graph)
     other = network()
     assert isinstance(other.head, SuperSimpleNetHead)
     with torch.no_grad():
         other.head.decision.bias.add_(0.01)
-    graph = export_onnx(other)
-    monkeypatch.setattr(packing, "export_onnx", lambda _: graph)
     with pytest.raises(PackError, match="exported graph's score differs"):
-        pack_alone(network(), TITLE, data, tmp_path)
+        pack_alone(other, TITLE, data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

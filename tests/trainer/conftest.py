@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from ssn_contract.manifest import Head, Regime
@@ -18,6 +19,8 @@ from ssn_trainer.data.split import split
 from ssn_trainer.fit import loop
 from ssn_trainer.fit.job import Fitted, Learned, fit, learn
 from ssn_trainer.fit.order import Order
+from ssn_trainer.pack.judge import Judged, judge
+from support.exports import remembered_exports as remembered_exports
 
 SIZE = 64
 Run = Callable[..., tuple[int, str, str]]
@@ -77,6 +80,17 @@ def few_cell_steps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_CELL_STEPS", 16)
         yield
+
+
+def judge_test_part(trained: Learned, *, pixels: bool = False) -> Judged:
+    """Judge the test part by the network itself: no export, no bundle."""
+
+    def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with torch.inference_mode():
+            scores, maps = trained.network(torch.from_numpy(batch))
+        return scores.numpy(), maps.numpy()
+
+    return judge(run, trained.parts.test, SIZE, SIZE, lambda _: None, pixels=pixels)
 
 
 @pytest.fixture(scope="session")

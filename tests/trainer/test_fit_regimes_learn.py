@@ -2,19 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.fit.job import Learned
 from ssn_trainer.model.heads import LeanHead, SuperSimpleNetHead
 from ssn_trainer.model.noise import NoiseGenerator
-from ssn_trainer.pack.judge import judge
 
-from .conftest import SIZE, learn_from_folder, order
+from .conftest import judge_test_part, learn_from_folder, order
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +25,7 @@ def learned(plates: Path, out: Path, regime: Regime, **options: object) -> Learn
 
 def figures(trained: Learned) -> tuple[float, float]:
     """P-AUROC and AP-loc on the test part."""
-
-    def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.inference_mode():
-            scores, maps = trained.network(torch.from_numpy(batch))
-        return scores.numpy(), maps.numpy()
-
-    judged = judge(run, trained.parts.test, SIZE, SIZE, lambda _: None, pixels=True)
+    judged = judge_test_part(trained, pixels=True)
     assert judged.pixels is not None
     found = judged.pixels.metrics()
     assert found["p_auroc"] is not None

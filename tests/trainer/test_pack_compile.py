@@ -253,13 +253,10 @@ def test_pixels_are_scaled_by_the_first_convolution_where_it_is_a_plain_one(
         torch.testing.assert_close(a, b, atol=1e-4 * float(b.abs().max()), rtol=0)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_large_100"])
-def test_no_batch_norm_is_left_in_the_graph(name: str) -> None:
-    extractor = Extractor(build_backbone(name, "none", 0), 1)
-    settle(extractor)
+def test_no_batch_norm_is_left_in_the_graph(backbone: nn.Module) -> None:
+    extractor = Extractor(backbone, 1)
     head = LeanHead(extractor.channels, 8, 0.02, labels=True)
     graph = export_onnx(Network(extractor, head, HEIGHT, WIDTH))
     kinds = {node.op_type for node in onnx.load_model_from_string(graph).graph.node}
     assert "Conv" in kinds
-    assert "BatchNormalization" not in kinds
-    assert "Resize" not in kinds
+    assert kinds.isdisjoint({"BatchNormalization", "Resize"})
