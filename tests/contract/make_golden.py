@@ -91,6 +91,8 @@ CAMERA: dict[str, Any] = {
     "failed": 1,
     "invalid": {"late": 2},
     "pending": 1,
+    "discarded_frames": 0,
+    "malformed_messages": 0,
 }
 ONLINE: dict[str, Any] = {
     "schema_version": 1,
@@ -100,6 +102,7 @@ ONLINE: dict[str, Any] = {
     "agent": "0.1.0",
     "ledger": "ok",
     "undelivered": 0,
+    "refused_triggers": 0,
     "alarms": [],
     "cameras": [CAMERA],
 }
@@ -109,6 +112,7 @@ OFFLINE = {
     "at": "2026-01-01T05:59:29Z",
     "ledger": None,
     "undelivered": None,
+    "refused_triggers": None,
     "cameras": [],
 }
 TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
