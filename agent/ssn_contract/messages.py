@@ -193,6 +193,9 @@ class Verdict(_Outward):
         return self
 
 
+MAX_TRIGGER_BYTES = 4096
+
+
 class Trigger(_Inward):
     """A part is in front of the camera: take a frame and judge it."""
 
@@ -239,6 +242,10 @@ class CameraStatus(_Outward):
     failed: Count
     invalid: dict[InvalidReason, Count]
     pending: Count
+    discarded_frames: Count = 0
+    """Frames whose trigger no longer waited for them, since the machine started."""
+    malformed_messages: Count = 0
+    """Messages to a `zeromq` camera that were not understood, likewise."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "CameraStatus":
@@ -276,6 +283,8 @@ class StationStatus(_Outward):
     ledger: Literal["ok", "faulty"] | None
     undelivered: Count | None
     """Messages committed and not yet acknowledged by the broker."""
+    refused_triggers: Count | None = None
+    """Triggers by MQTT that were not understood, since the ledger process started."""
     alarms: list[Text]
     cameras: list[CameraStatus]
     processes: list[ProcessStatus] = []

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.capture.zeromq import ZeroMqCamera
@@ -23,8 +22,7 @@ from ssn_agent.errors import CameraError
 from ssn_agent.frames.layout import Captured, Outcome
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
 from ssn_contract.messages import InvalidReason
-from ssn_contract.zeromq import PartAnswer
-from support.capture import CaptureProcess, capture_process
+from support.capture import CaptureProcess, Input, capture_process, connected
 from support.records import EPOCH, judged
 from support.waiting import wait_until
 
@@ -49,51 +47,6 @@ def client() -> Any:
     names: dict[str, Any] = {}
     exec(CLIENT, names)  # noqa: S102 -- the document's own client
     return names["send_part"]
-
-
-def connected(bind: str, kind: int = zmq.DEALER) -> "zmq.Socket[bytes]":
-    peer: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
-    peer.setsockopt(zmq.LINGER, 0)
-    peer.connect(bind)
-    return peer
-
-
-class Input:
-    """The camera's socket served by the test itself, and peers beside it."""
-
-    def __init__(self, capture: CaptureProcess) -> None:
-        self.intake = Intake("left", capture.settings.cameras["left"], capture.files)
-        self.bind = capture.bind
-        self.camera = ZeroMqCamera(ZeroMqSource(bind=self.bind), Parts(self.intake))
-        self.camera.open()
-        self.peer = connected(self.bind)
-
-    def start_again(self) -> None:
-        self.camera.close()
-        self.camera = ZeroMqCamera(ZeroMqSource(bind=self.bind), Parts(self.intake))
-        self.camera.open()
-
-    def ask(self, *message: bytes, peer: "zmq.Socket[bytes] | None" = None) -> PartAnswer:
-        """Send a message as it is, and return the answer."""
-        asking = peer or self.peer
-        asking.send_multipart(message)
-        wait_until(lambda: self._served(asking), 10, "no answer")
-        return PartAnswer.model_validate_json(asking.recv_multipart()[-1])
-
-    def _served(self, peer: "zmq.Socket[bytes]") -> bool:
-        self.camera.serve()
-        return bool(peer.poll(0))
-
-    def part(self, trigger_id: str, pixels: Any = None, **header: Any) -> PartAnswer:
-        header = {"version": 1, **header}
-        if pixels is None:
-            return self.ask(trigger_id.encode(), json.dumps(header).encode())
-        header |= zip(("height", "width", "channels"), (*pixels.shape, 1), strict=False)
-        return self.ask(trigger_id.encode(), json.dumps(header).encode(), pixels.tobytes())
-
-    def close(self) -> None:
-        self.peer.close()
-        self.camera.close()
 
 
 @pytest.fixture
@@ -179,11 +132,34 @@ def test_a_peer_that_sends_more_than_a_slot_holds_is_cut_off_and_the_others_are_
         assert client()(honest, "id-3", GRAY)["sequence"] == 2
 
 
-def test_a_req_socket_is_answered_in_its_own_envelope(served: Input) -> None:
-    with closing(connected(served.bind, zmq.REQ)) as peer:
+@pytest.mark.parametrize("options", [[], [zmq.REQ_RELAXED, zmq.REQ_CORRELATE]])
+def test_a_req_socket_is_answered_in_its_own_envelope(served: Input, options: list[int]) -> None:
+    with closing(connected(served.bind, zmq.REQ, options)) as peer:
         assert served.ask(b"a", b'{"version": 1}', peer=peer).sequence == 1
         assert served.ask(b"a", b"nonsense", peer=peer).status == "malformed"
+        if options:  # it goes on although it was not answered
+            peer.send_multipart([b"a", b'{"version": 1}'])
         assert served.ask(b"a", b'{"version": 1}', peer=peer).repeated
+
+
+def test_a_peer_that_takes_no_answers_does_not_hold_up_the_others(
+    served: Input, capture: CaptureProcess
+) -> None:
+    with closing(connected(served.bind, options=[zmq.RCVHWM])) as deaf:
+        sent = 0
+
+        def malformed() -> int:
+            nonlocal sent
+            with suppress(zmq.Again):
+                while sent < 3000:  # many more than all queues on the way hold
+                    deaf.send_multipart([b"a", b"nonsense"], zmq.NOBLOCK)
+                    sent += 1
+            served.camera.serve()
+            note = capture.journal.intake_note()
+            return 0 if note is None else note.malformed_messages
+
+        wait_until(lambda: malformed() == 3000, 20, "not all are taken")
+        assert served.part("b", GRAY).sequence == 1
 
 
 HEADER = b'{"version":1,"height":48,"width":64,"channels":1}'
@@ -199,7 +175,7 @@ PIXELS = GRAY.tobytes()
         ([b"a" * 481, HEADER, PIXELS], "id: 481 bytes"),
         ([b"a" * 121, HEADER, PIXELS], "at most 120 characters"),
         ([b"\xff", HEADER, PIXELS], "id: is not UTF-8"),
-        ([b"a", b"", PIXELS], "header: Invalid JSON"),
+        ([b"a", b"{", PIXELS], "header: Invalid JSON"),
         ([b"a", b"[" * 4096, PIXELS], "header: Invalid JSON"),
         ([b"a", b" " * 4097, PIXELS], "header: 4097 bytes; up to 4096"),
         ([b"a", b"\xff{}", PIXELS], "header: Invalid JSON"),
@@ -323,7 +299,12 @@ def test_a_frame_that_comes_after_its_trigger_timed_out_is_discarded_and_counted
         closing(Input(capture)) as served,
     ):
         assert served.part("a").frame == "awaited"
-        wait_until(lambda: bool(served.camera.serve() or reasons(capture)), 5, "not timed out")  # type: ignore[func-returns-value]  # serve, then look
+
+        def is_closed() -> bool:
+            served.camera.serve()
+            return bool(reasons(capture))
+
+        wait_until(is_closed, 5, "not timed out")
         assert served.part("b").frame == "awaited"
         assert served.part("a", GRAY).frame == "none"  # not taken for the next one's
         reached = served.part("b", GRAY).frame
@@ -340,6 +321,7 @@ def test_a_trigger_that_waits_for_its_frame_is_lost_with_its_capture_process(
     served: Input, capture: CaptureProcess
 ) -> None:
     served.part("a")
+    served.close()
     with closing(Input(capture)) as after:
         assert after.part("a", GRAY).frame == "none"
         assert after.part("b", GRAY).frame == "taken"
@@ -347,13 +329,13 @@ def test_a_trigger_that_waits_for_its_frame_is_lost_with_its_capture_process(
 
 
 def test_an_address_that_is_taken_is_a_camera_fault_that_names_the_setting(
-    served: Input,
+    served: Input, tmp_path: Path
 ) -> None:
     other: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     with closing(other):
         port = other.bind_to_random_port("tcp://127.0.0.1")
         source = ZeroMqSource(bind=f"tcp://127.0.0.1:{port}")
-        camera = ZeroMqCamera(source, Parts(served.intake))
+        camera = ZeroMqCamera(source, tmp_path / "triggers", Parts(served.intake))
         with pytest.raises(CameraError, match=r"source\.bind"):
             camera.open()
         camera.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_agent.frames.layout import ModelNote
+from ssn_agent.frames.layout import IntakeNote, ModelNote
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
 from ssn_agent.supervisor.note import SupervisorNote
@@ -42,7 +42,26 @@ def test_the_status_names_the_engine_that_judges_and_every_one_that_was_refused(
             ledger_problem=None,
             broker_problem=None,
             undelivered=0,
+            refused_triggers=0,
         )
     [camera] = StationStatus.model_validate_json(status.model_dump_json()).cameras
     assert (camera.engine, status.alarms) == (engine, alarms)
     assert model_in_force(settings.station, "left", NOTES[case]).engine == engine
+
+
+def test_the_status_counts_what_came_to_a_camera_and_was_not_taken(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    with closing(new_journal(tmp_path / "left.journal")) as journal:
+        journal.note_intake(IntakeNote(discarded_frames=2, malformed_messages=3))
+        status = station_status(
+            settings,
+            {"left": follow(journal, open_writer(settings))},
+            SupervisorNote(),
+            ledger_problem=None,
+            broker_problem=None,
+            undelivered=0,
+            refused_triggers=4,
+        )
+    [camera] = status.cameras
+    assert (camera.discarded_frames, camera.malformed_messages) == (2, 3)
+    assert status.refused_triggers == 4

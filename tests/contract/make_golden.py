@@ -91,6 +91,8 @@ CAMERA: dict[str, Any] = {
     "failed": 1,
     "invalid": {"late": 2},
     "pending": 1,
+    "discarded_frames": 0,
+    "malformed_messages": 0,
 }
 PROCESSES: list[dict[str, Any]] = [
     {"name": "ledger", "state": "running", "died": 0, "hung": 0, "over_memory": 0},
@@ -105,6 +107,7 @@ ONLINE: dict[str, Any] = {
     "agent": "0.1.0",
     "ledger": "ok",
     "undelivered": 0,
+    "refused_triggers": 0,
     "alarms": [],
     "cameras": [CAMERA],
     "processes": PROCESSES,
@@ -115,6 +118,7 @@ OFFLINE = {
     "at": "2026-01-01T05:59:29Z",
     "ledger": None,
     "undelivered": None,
+    "refused_triggers": None,
     "cameras": [],
     "processes": [],
 }

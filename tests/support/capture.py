@@ -1,18 +1,28 @@
 """A capture process of one camera, without the rest of the agent, that a test may kill."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import zmq
+
+from ssn_agent.capture.intake import Intake
+from ssn_agent.capture.parts import Parts
+from ssn_agent.capture.settings import ZeroMqSource
+from ssn_agent.capture.zeromq import ZeroMqCamera
 from ssn_agent.frames.journal import Entry
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.settings import Settings
+from ssn_contract.zeromq import PartAnswer
 from support.ledgers import settings_in
 from support.records import new_journal
+from support.waiting import wait_until
 
 RUN = "from ssn_agent.capture.process import main; main(*sys.argv[1:])"
 
@@ -71,3 +81,61 @@ def capture_process(
             yield made
         finally:
             made.kill()
+
+
+def connected(
+    bind: str, kind: int = zmq.DEALER, options: Sequence[int] = ()
+) -> "zmq.Socket[bytes]":
+    """Return a sender's socket; each of the options is set to 1."""
+    peer: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    for option in (*options, zmq.IMMEDIATE):
+        peer.setsockopt(option, 1)
+    peer.setsockopt(zmq.LINGER, 0)
+    peer.connect(bind)
+    return peer
+
+
+class Input:
+    """The camera's socket served by the test itself, and peers beside it."""
+
+    def __init__(self, capture: CaptureProcess) -> None:
+        self.intake = Intake("left", capture.settings.cameras["left"], capture.files)
+        self.bind = capture.bind
+        self._triggers = capture.files.triggers("left")
+        self.open()
+
+    def start_again(self) -> None:
+        """Let the next capture process begin with what is in the journal."""
+        self.close()
+        self.open()
+
+    def open(self) -> None:
+        """Bind, and connect the sender."""
+        source = ZeroMqSource(bind=self.bind)
+        self.camera = ZeroMqCamera(source, self._triggers, Parts(self.intake))
+        self.camera.open()
+        self.peer = connected(self.bind)
+
+    def ask(self, *message: bytes, peer: "zmq.Socket[bytes] | None" = None) -> PartAnswer:
+        """Send a message as it is, and return the answer."""
+        asking = peer or self.peer
+        asking.send_multipart(message)
+        wait_until(lambda: self._served(asking), 10, "no answer")
+        return PartAnswer.model_validate_json(asking.recv_multipart()[-1])
+
+    def _served(self, peer: "zmq.Socket[bytes]") -> bool:
+        self.camera.serve()
+        return bool(peer.poll(0))
+
+    def part(self, trigger_id: str, pixels: Any = None, **header: Any) -> PartAnswer:
+        """Send a part, or its trigger alone, and return the answer."""
+        header = {"version": 1, **header}
+        if pixels is None:
+            return self.ask(trigger_id.encode(), json.dumps(header).encode())
+        header |= zip(("height", "width", "channels"), (*pixels.shape, 1), strict=False)
+        return self.ask(trigger_id.encode(), json.dumps(header).encode(), pixels.tobytes())
+
+    def close(self) -> None:
+        """Unbind."""
+        self.peer.close()
+        self.camera.close()

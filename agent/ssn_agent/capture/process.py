@@ -37,12 +37,14 @@ class Capture:
         self._heart = Heartbeat(files.heartbeat(f"capture:{camera}"))
         self._heart.beat()
         self._intake = Intake(camera, settings, files)
+        self._source = settings.source
+        self._triggers = files.triggers(camera)
 
-    def make_camera(self, settings: CameraSettings) -> Camera | ZeroMqCamera:
+    def make_camera(self) -> Camera | ZeroMqCamera:
         """Return the driver for the camera's source, closed."""
-        if isinstance(settings.source, ZeroMqSource):
-            return ZeroMqCamera(settings.source, Parts(self._intake))
-        return make_camera(settings.source)
+        if isinstance(self._source, ZeroMqSource):
+            return ZeroMqCamera(self._source, self._triggers, Parts(self._intake))
+        return make_camera(self._source)
 
     def run(self, camera: Camera | ZeroMqCamera, stop: Stop) -> None:
         """Take parts until asked to stop or until a file source ends; reopen after faults."""
@@ -96,7 +98,7 @@ def main(settings_path: str, camera: str, parent: str) -> None:
     chosen = settings.cameras[camera]
     try:
         capture = Capture(camera, chosen, RuntimeFiles(settings.runtime_dir))
-        capture.run(capture.make_camera(chosen), stop)
+        capture.run(capture.make_camera(), stop)
     except AgentError as error:
         logger().error("the capture process cannot go on", problem=str(error))
         sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ waited for: an answer that a peer does not take is dropped, and the peer repeats
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import zmq
@@ -39,8 +40,9 @@ class ZeroMqCamera:
     frame_limit_s = 1.0
     """Of `serve`: its wait, and the answers to a burst."""
 
-    def __init__(self, source: ZeroMqSource, parts: Parts) -> None:
-        self._source = source
+    def __init__(self, source: ZeroMqSource, triggers: Path, parts: Parts) -> None:
+        """Set up, closed; at `triggers` the ledger process brings those that come by MQTT."""
+        self._binds = (source.bind, f"ipc://{triggers}")
         self._parts = parts
         self._socket: zmq.Socket[bytes] | None = None
         self._log_at_s = 0.0
@@ -53,28 +55,27 @@ class ZeroMqCamera:
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         # A peer that comes back under its own routing id takes the place of its dead connection.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        try:
-            self._socket.bind(self._source.bind)
-        except zmq.ZMQError as error:
-            msg = f"{self._source.bind}: cannot be bound ({error}); change the camera's source.bind"
-            raise CameraError(msg) from error
+        for bind in self._binds:
+            try:
+                self._socket.bind(bind)
+            except zmq.ZMQError as error:
+                msg = f"{bind}: cannot be bound ({error}); change the camera's source.bind"
+                raise CameraError(msg) from error
 
     def serve(self) -> None:
         """Take and answer what has arrived; wait for it for 0.1 s, at most."""
         if self._socket is None:
-            msg = f"{self._source.bind}: is not open"
+            msg = f"{self._binds[0]}: is not open"
             raise CameraError(msg)
         self._parts.expire()
         if not self._socket.poll(POLL_MS):
             return
         with suppress(zmq.Again):
             for _ in range(BURST):
-                peer, *message = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-                envelope = [peer]
-                if message and not len(message[0]):  # the delimiter of a REQ socket
-                    envelope.append(message.pop(0))
-                answer = self._answer(message)
-                self._socket.send_multipart([*envelope, answer.model_dump_json().encode()])
+                received = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                begin = _message_at(received)
+                answer = self._answer(received[begin:]).model_dump_json().encode()
+                self._socket.send_multipart([*received[:begin], answer])
 
     def close(self) -> None:
         """Unbind; harmless where it is closed."""
@@ -95,6 +96,17 @@ class ZeroMqCamera:
                 logger().warning("message not understood", problem=short(error), count=count)
             return PartAnswer(id=trigger_id, status="malformed", problem=short(error))
         return self._parts.take(trigger, frame)
+
+
+def _message_at(received: Sequence[zmq.Frame]) -> int:
+    """Return where the message begins, after the peer's routing id and its envelope.
+
+    A REQ socket ends its envelope with an empty part; before that it may put a number of its own.
+    """
+    for delimiter in (1, 2):
+        if len(received) > delimiter and not len(received[delimiter]):
+            return delimiter + 1
+    return 1
 
 
 def _checked(message: Sequence[zmq.Frame]) -> Sequence[zmq.Frame]:

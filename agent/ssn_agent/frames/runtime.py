@@ -1,6 +1,7 @@
 """Where in the runtime directory each mapped file, socket and note lies."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 
@@ -17,6 +18,13 @@ class RuntimeFiles:
     def pixels(self, camera: str) -> Path:
         """Return the pixel slots of a camera."""
         return self.root / f"{camera}.pixels"
+
+    def triggers(self, camera: str) -> Path:
+        """Return the socket on which a camera takes triggers from the ledger process.
+
+        Its name has one length for all cameras: the kernel bounds a socket's path.
+        """
+        return self.root / f"{sha256(camera.encode()).hexdigest()[:8]}.parts"
 
     @property
     def settings(self) -> Path:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.errors import AgentError, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
@@ -29,8 +30,9 @@ from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent
-from ssn_agent.publish.mqtt import BrokerLink, Connected
+from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
+from ssn_agent.publish.triggers import TriggerForwarder
 from ssn_agent.settings import Settings, read_resolved
 from ssn_agent.supervisor.note import read_note
 from ssn_contract.topics import Topics
@@ -71,6 +73,13 @@ class LedgerProcess:
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
         self._outbox = Outbox(self._link, self._writer, settings.broker.inflight)
+        takes_triggers = [
+            n for n, c in settings.cameras.items() if isinstance(c.source, ZeroMqSource)
+        ]
+        self._triggers = TriggerForwarder(
+            {n: (self._topics.trigger(n), files.triggers(n)) for n in takes_triggers},
+            self._link.acknowledge,
+        )
         self._ledger_problem: str | None = None
         self._retry_at = 0.0
         self._outbox_problem: str | None = None
@@ -85,7 +94,8 @@ class LedgerProcess:
 
         Return whether every trigger has its verdict in the ledger.
         """
-        self._link.start(self._topics.status, offline_status(self._settings).model_dump_json())
+        offline = offline_status(self._settings).model_dump_json()
+        self._link.start(self._topics.status, offline, self._triggers.topics)
         while not stop:
             self._turn()
         deadline_ms = max(camera.deadline_ms for camera in self._settings.cameras.values())
@@ -105,10 +115,14 @@ class LedgerProcess:
         self._bell.wait(TICK_S)
         self._heart.beat(DISK_S)
         for event in self._link.events():
-            self._outbox.take(event)
+            if isinstance(event, Arrived | Subscribed):
+                self._triggers.take(event)
+            else:
+                self._outbox.take(event)
             if isinstance(event, Connected):
                 self._status_at = 0.0
                 self._models.clear()
+        self._triggers.turn()
         self._write()
         self._keep_late_results()
         self._deliver()
@@ -227,7 +241,8 @@ class LedgerProcess:
             self._streams,
             read_note(self._files.supervisor),
             ledger_problem=problem,
-            broker_problem=self._outbox.problem,
+            broker_problem=self._outbox.problem or self._triggers.problem,
+            refused_triggers=self._triggers.refused,
             undelivered=undelivered,
         )
         self._link.publish(self._topics.status, status.model_dump_json(), retain=True)
@@ -250,6 +265,7 @@ class LedgerProcess:
             text = offline_status(self._settings).model_dump_json()
             self._link.publish(self._topics.status, text, retain=True)
         self._link.stop()
+        self._triggers.close()
 
 
 def main(settings_path: str, parent: str) -> None:

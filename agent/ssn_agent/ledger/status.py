@@ -3,7 +3,7 @@
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
-from ssn_agent.frames.layout import CameraState, ModelNote
+from ssn_agent.frames.layout import CameraState, IntakeNote, ModelNote
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
@@ -20,6 +20,7 @@ def station_status(
     ledger_problem: str | None,
     broker_problem: str | None,
     undelivered: int | None,
+    refused_triggers: int,
 ) -> StationStatus:
     """Return the status of a station that is online."""
     alarms = [f"ledger: {ledger_problem}"] if ledger_problem else []
@@ -35,6 +36,7 @@ def station_status(
         agent=__version__,
         ledger="faulty" if ledger_problem else "ok",
         undelivered=undelivered,
+        refused_triggers=refused_triggers,
         alarms=[alarm[:200] for alarm in alarms],
         cameras=[_camera(name, stream) for name, stream in streams.items()],
         processes=note.processes,
@@ -76,6 +78,7 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
     note = stream.journal.camera_note()
     state = CameraState.STARTING if note is None else note.state
     model = stream.journal.model_note()
+    intake = stream.journal.intake_note() or IntakeNote()
     return CameraStatus.model_validate(
         {
             "camera": name,
@@ -87,6 +90,8 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
             "failed": stream.counts.failed,
             "invalid": invalid_counts(stream.counts.invalid),
             "pending": stream.pending,
+            "discarded_frames": intake.discarded_frames,
+            "malformed_messages": intake.malformed_messages,
         }
     )
 

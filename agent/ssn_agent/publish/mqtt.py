@@ -2,13 +2,16 @@
 
 import queue
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.frames.wake import Ringer
@@ -16,6 +19,12 @@ from ssn_agent.settings import BrokerSettings
 
 RECONNECT_MIN_S = 1
 RECONNECT_MAX_S = 15
+SESSION_S = 3600
+"""How long the broker keeps what is sent to us while we are away."""
+RECEIVE_MAX = 32
+"""Messages to us that are not acknowledged, at most: the broker holds the others back."""
+RECEIVE_MAX_BYTES = 65536
+"""Of a message to us; the broker discards what is larger."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,30 @@ class Acknowledged:
     refusal: str | None
 
 
-Event = Connected | Disconnected | Acknowledged
+@dataclass(frozen=True)
+class Arrived:
+    """A message to us; the broker repeats it until it is acknowledged."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+    connection: int
+    """On which it came: its `mid` means nothing on another one."""
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """The broker answered our subscription."""
+
+    refusal: str | None
+
+
+Event = Connected | Disconnected | Acknowledged | Arrived | Subscribed
 
 
 class BrokerLink:
-    """Publishes at QoS 1 and reports, as events, what the broker answers."""
+    """Publishes and subscribes at QoS 1; reports, as events, what the broker answers and brings."""
 
     def __init__(self, settings: BrokerSettings, client_id: str, bell: Ringer) -> None:
         """Set up; nothing is sent yet. Raises BrokerError where the certificates do not load.
@@ -56,8 +84,13 @@ class BrokerLink:
         self._settings = settings
         self._bell = bell
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._topics: Sequence[str] = ()
+        self._connection = 0
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=mqtt.MQTTv5,
+            manual_ack=True,
         )
         self._client.max_inflight_messages_set(settings.inflight)
         self._client.max_queued_messages_set(0)  # our outbox bounds them
@@ -66,6 +99,8 @@ class BrokerLink:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
         if settings.username is not None:
             password = settings.password
             self._client.username_pw_set(
@@ -74,17 +109,37 @@ class BrokerLink:
         if settings.tls:
             self._set_tls()
 
-    def start(self, will_topic: str, will: str) -> None:
-        """Connect in the background, for as long as it takes, and stay connected."""
+    def start(self, will_topic: str, will: str, topics: Sequence[str] = ()) -> None:
+        """Connect in the background, for as long as it takes, stay connected, and subscribe.
+
+        What is sent to `topics` while we are away comes when we are back.
+        """
+        self._topics = topics
         self._client.will_set(will_topic, will, qos=1, retain=True)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
+        properties.SessionExpiryInterval = SESSION_S
+        properties.ReceiveMaximum = RECEIVE_MAX
+        properties.MaximumPacketSize = RECEIVE_MAX_BYTES
         self._client.connect_async(
-            self._settings.host, self._settings.port, keepalive=self._settings.keepalive_s
+            self._settings.host,
+            self._settings.port,
+            keepalive=self._settings.keepalive_s,
+            clean_start=False,
+            properties=properties,
         )
         self._client.loop_start()
 
     def publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> int:
         """Hand a message to paho, which repeats it over reconnects; return its packet id."""
         return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def acknowledge(self, message: Arrived) -> None:
+        """Tell the broker that a message is ours now; one of an earlier connection comes again.
+
+        In the order in which they are dealt with: a camera that is away must not hold up others.
+        """
+        if message.connection == self._connection:
+            self._client.ack(message.mid, message.qos)
 
     def events(self) -> list[Event]:
         """Return what has happened since the last call."""
@@ -123,10 +178,17 @@ class BrokerLink:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        del client, userdata, flags
+        del userdata, flags
         if reason.is_failure:
             self._tell(Disconnected(f"the broker refuses us: {reason}"))
         else:
+            self._connection += 1
+            if self._topics:
+                # A retained trigger is an old one.
+                options = SubscribeOptions(
+                    qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+                )
+                client.subscribe([(topic, options) for topic in self._topics])
             limits = ("MaximumPacketSize", "ReceiveMaximum")
             self._tell(Connected(*(getattr(properties, name, None) for name in limits)))
 
@@ -156,6 +218,34 @@ class BrokerLink:
     ) -> None:
         del client, userdata, properties
         self._tell(Acknowledged(mid, str(reason) if reason.is_failure else None))
+
+    def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        del client, userdata
+        self._tell(
+            Arrived(
+                message.topic,
+                bytes(message.payload),
+                message.mid,
+                int(message.qos),
+                self._connection,
+            )
+        )
+
+    def _on_subscribe(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        del client, userdata, mid, properties
+        refused = [
+            f"{topic}: {reason}"
+            for topic, reason in zip(self._topics, reasons, strict=False)
+            if reason.is_failure
+        ]
+        self._tell(Subscribed("; ".join(refused) or None))
 
 
 def _text(path: Any) -> str | None:
