@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file that is at `path`, on the disk, when this returns. Raises OSError."""
-    with _replacing(path) as handle, os.fdopen(handle, "wb", closefd=False) as file:
+    with _replacing(path, mode) as handle, os.fdopen(handle, "wb", closefd=False) as file:
         file.write(data)
 
 
@@ -28,7 +28,7 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[int]:
+def _replacing(path: Path, mode: int = 0o644) -> Iterator[int]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         try:
@@ -36,7 +36,7 @@ def _replacing(path: Path) -> Iterator[int]:
             os.fsync(handle)
         finally:
             os.close(handle)
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

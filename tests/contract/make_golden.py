@@ -97,6 +97,7 @@ PROCESSES: list[dict[str, Any]] = [
     {"name": "inference", "state": "running", "died": 0, "hung": 0, "over_memory": 1},
     {"name": "capture:top", "state": "waiting", "died": 0, "hung": 2, "over_memory": 0},
 ]
+SETTINGS: dict[str, Any] = {"digest": "cd" * 32, "wants_restart": [], "problem": None}
 ONLINE: dict[str, Any] = {
     "schema_version": 1,
     "station": "plant1/line2/box3",
@@ -108,6 +109,7 @@ ONLINE: dict[str, Any] = {
     "alarms": [],
     "cameras": [CAMERA],
     "processes": PROCESSES,
+    "settings": SETTINGS,
 }
 OFFLINE = {
     **ONLINE,
@@ -117,6 +119,7 @@ OFFLINE = {
     "undelivered": None,
     "cameras": [],
     "processes": [],
+    "settings": None,
 }
 TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
 LABEL: dict[str, Any] = {
@@ -216,6 +219,10 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "online": ONLINE,
         "offline": OFFLINE,
         "online-with-alarm": {**ONLINE, "ledger": "faulty", "alarms": ["ledger: disk full"]},
+        "online-wants-restart": {
+            **ONLINE,
+            "settings": {**SETTINGS, "wants_restart": ["broker.host", "cameras.top.source.fps"]},
+        },
     },
     "trigger": {"full": TRIGGER, "id-alone": {**dict.fromkeys(TRIGGER), "id": "plc7-000124"}},
     "label": {"bad": LABEL, "good": {**LABEL, "label": "good", "defect_type": None}},

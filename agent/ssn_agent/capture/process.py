@@ -19,7 +19,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots, SlotOwners
 from ssn_agent.frames.wake import Ringer
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
 from ssn_agent.settings import CameraSettings, read_resolved
 from ssn_contract.messages import InvalidReason
 
@@ -33,7 +33,9 @@ class Capture:
 
     def __init__(self, camera: str, settings: CameraSettings, files: RuntimeFiles) -> None:
         """Map the files and close what a capture process before this one left without a frame."""
+        self._camera = camera
         self._settings = settings
+        self._files = files
         self._heart = Heartbeat(files.heartbeat(f"capture:{camera}"))
         self._heart.beat()
         self._journal = Journal(files.journal(camera))
@@ -56,6 +58,7 @@ class Capture:
                 self._heart.beat(camera.open_limit_s + BEAT_S)
                 camera.open()
                 while not stop:
+                    self._heed_reload()
                     self._heart.beat(camera.frame_limit_s + BEAT_S)
                     if camera.waits and not self._has_room():
                         stop.wait(FULL_WAIT_S)
@@ -117,6 +120,12 @@ class Capture:
             logger().warning("frame not taken", problem=str(error))
             return Captured(InvalidReason.UNREADABLE)
         return Captured(None, slot, height, width, channels, now, frame.frame_id)
+
+    def _heed_reload(self) -> None:
+        """Take over the level of the log: nothing else that may change is capture's."""
+        if reload_asked_by() is not None:
+            level = read_resolved(self._files.settings).log_level
+            configure(level, f"capture:{self._camera}")
 
     def _has_room(self) -> bool:
         return self._journal.has_room() and self._owners.take() is not None

@@ -2,7 +2,7 @@
 
     header, 4096 bytes
         0  magic      8   b"SSNJRNL\\n"
-        8  layout     4   version of this table, 1
+        8  layout     4   version of this table, 2
        12  capacity   4   records
        16  epoch     16   UUID of the numbering
        32  boot      16   UUID of the boot that the monotonic times belong to
@@ -34,7 +34,7 @@ from ssn_agent.errors import JournalError
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 HEADER_BYTES = 4096
 RECORD_BYTES = 2048
 CAPACITY = 4096
@@ -145,6 +145,9 @@ class Result:
     reason: InvalidReason | None
     finished_monotonic_ns: int
     score: float = 0.0
+    threshold: float = 0.0
+    settings_digest: str = ""
+    """Of the settings that this frame was judged by; they may have changed since."""
     bundle_digest: str = ""
     bundle_name: str = ""
     bundle_version: str = ""
@@ -168,7 +171,7 @@ class Decision:
 _HEADER = struct.Struct("<8sII16s16sQ64s")
 _ACCEPTED = struct.Struct("<QQQQH480sH256s")
 _CAPTURED = struct.Struct("<QBIIIIQq")
-_RESULT = struct.Struct("<QBBQd32s64s64s48sBBI")
+_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sBBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
@@ -338,6 +341,8 @@ def pack_result(sequence: int, value: Result) -> bytes:
         _reason(value.reason),
         value.finished_monotonic_ns,
         value.score,
+        value.threshold,
+        bytes.fromhex(value.settings_digest),
         bytes.fromhex(value.bundle_digest),
         value.bundle_name.encode("ascii"),
         value.bundle_version.encode("ascii"),
@@ -362,6 +367,8 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         reason,
         finished,
         score,
+        threshold,
+        settings,
         digest,
         name,
         version,
@@ -379,6 +386,8 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         _unreason(reason),
         finished,
         score,
+        threshold,
+        settings.hex() if any(settings) else "",
         digest.hex() if any(digest) else "",
         _unpad(name),
         _unpad(version),

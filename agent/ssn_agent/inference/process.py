@@ -24,7 +24,7 @@ from ssn_agent.inference.model import Model
 from ssn_agent.inference.regions import encode_heatmap, find_defects
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
 from ssn_agent.settings import CameraSettings, Region, Settings, read_resolved
 from ssn_contract.messages import InvalidReason
 
@@ -52,6 +52,7 @@ class Inference:
     def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
         """Map the files. Bundles are opened by `load`."""
         self._settings = settings
+        self._digest = settings.digest
         self._files = files
         self._heart = Heartbeat(files.heartbeat("inference"))
         self._heart.beat()
@@ -62,6 +63,13 @@ class Inference:
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
             self._lanes.append(_Lane(name, camera, journal, slots, journal.oldest()))
+
+    def take_over(self, settings: Settings) -> None:
+        """Judge by these settings from the next frame on; see `supervisor.reload`."""
+        self._settings = settings
+        self._digest = settings.digest
+        for lane in self._lanes:
+            lane.settings = settings.cameras[lane.name]
 
     def load(self) -> None:
         """Open the bundles that are missing, check them on this engine, and note what judges."""
@@ -170,6 +178,8 @@ class Inference:
             reason=None,
             finished_monotonic_ns=time.monotonic_ns(),
             score=scored.score,
+            threshold=lane.settings.threshold,
+            settings_digest=self._digest,
             bundle_digest=scorer.bundle.digest,
             bundle_name=scorer.bundle.manifest.name,
             bundle_version=scorer.bundle.manifest.version,
@@ -248,6 +258,10 @@ def main(settings_path: str, parent: str) -> None:
         sys.exit(error.exit_code)
     is_ready = False
     while not stop:
+        if reload_asked_by() is not None:
+            settings = read_resolved(Path(settings_path))
+            configure(settings.log_level, "inference")
+            inference.take_over(settings)
         inference.load()
         inference.search()
         if not is_ready and not inference.is_loading:

@@ -38,6 +38,7 @@ def station_status(
         alarms=[alarm[:200] for alarm in alarms],
         cameras=[_camera(name, stream) for name, stream in streams.items()],
         processes=note.processes,
+        settings=note.settings,
     )
 
 
@@ -53,6 +54,7 @@ def offline_status(settings: Settings) -> StationStatus:
         alarms=[],
         cameras=[],
         processes=[],
+        settings=None,
     )
 
 
