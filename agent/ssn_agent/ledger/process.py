@@ -113,6 +113,7 @@ class LedgerProcess:
                 self._status_at = 0.0
                 self._models.clear()
         self._write()
+        self._heart.beat(DISK_S)
         self._keep_late_results()
         self._deliver()
         self._report()

@@ -141,9 +141,10 @@ class Supervisor:
         if uid is None:
             return
         self._systemd.reloading()
-        if self._in_force.read_again(uid):
+        is_changed = self._in_force.read_again(uid)
+        self._say(time.monotonic())  # who did it, before the ledger process asks
+        if is_changed:
             configure(self._in_force.settings.log_level, "supervisor")
-            self._say(time.monotonic())  # who did it, before the ledger process asks
             for child in self._children:
                 child.send_signal(signal.SIGHUP)
         self._systemd.reloaded()

@@ -3,10 +3,12 @@
 import os
 import socket
 import time
+from collections import deque
 
 from ssn_agent.log import logger
 
-SEND_S = 1.0
+MAX_OWED = 100
+"""Messages that a manager which takes none is owed, at most; the oldest are dropped."""
 WATCHDOG_S = 1.0
 """How often it is told that all is well; a fraction of the unit's WatchdogSec."""
 
@@ -16,7 +18,12 @@ class Systemd:
 
     def __init__(self) -> None:
         """Take the manager's address out of the environment: what is started from here has none."""
-        self._address = os.environ.pop("NOTIFY_SOCKET", "")
+        address = os.environ.pop("NOTIFY_SOCKET", "")
+        # "@" stands for the zero byte of a name that is in no file system.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._line.setblocking(False)
+        self._owed: deque[str] = deque(maxlen=MAX_OWED)
         self._is_ready = False
         self._well_at = 0.0
 
@@ -46,18 +53,23 @@ class Systemd:
 
     def well(self, now: float) -> None:
         """Feed the watchdog, now and then."""
-        if now >= self._well_at:
+        self._flush()
+        if now >= self._well_at and not self._owed:
             self._well_at = now + WATCHDOG_S
             self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
-        if not self._address:
-            return
-        # "@" stands for the zero byte of a name that is in no file system.
-        address = self._address.replace("@", "\0", 1)
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
-                line.settimeout(SEND_S)
-                line.sendto(message.encode(), address)
-        except OSError as error:
-            logger().warning("systemd is not told", message=message, problem=str(error))
+        if self._address:
+            self._owed.append(message)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is owed, in order, as far as the manager takes it: nobody here waits for it."""
+        while self._owed:
+            try:
+                self._line.sendto(self._owed[0].encode(), self._address)
+            except BlockingIOError:
+                return  # its queue is full: at the next turn
+            except OSError as error:
+                logger().warning("systemd is not told", what=self._owed[0], problem=error.strerror)
+            self._owed.popleft()
