@@ -2,7 +2,7 @@
 # Installs what the tests need from the system, where this user may. Where not, those tests skip and
 # say so, unless SSN_REQUIRE_ALL is set.
 set -u
-wanted="mosquitto mosquitto-clients"
+wanted="mosquitto mosquitto-clients systemd systemd-container"
 missing=""
 for package in $wanted; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"

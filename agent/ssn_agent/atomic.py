@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 
-def write_atomically(path: Path, data: bytes, *, synced: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o644, *, synced: bool = True) -> None:
     """Write a file that is at `path`, on the disk, when this returns. Raises OSError.
 
     Where it need not be `synced`, the disk may lose it to a power cut, and is spared.
     """
-    with _replacing(path, synced=synced) as handle, os.fdopen(handle, "wb", closefd=False) as file:
+    replacing = _replacing(path, mode, synced=synced)
+    with replacing as handle, os.fdopen(handle, "wb", closefd=False) as file:
         file.write(data)
 
 
@@ -31,7 +32,7 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _replacing(path: Path, *, synced: bool = True) -> Iterator[int]:
+def _replacing(path: Path, mode: int = 0o644, *, synced: bool = True) -> Iterator[int]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         try:
@@ -40,7 +41,7 @@ def _replacing(path: Path, *, synced: bool = True) -> Iterator[int]:
                 os.fsync(handle)
         finally:
             os.close(handle)
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """`ssn-agent`: the command line, thin. What it calls does the work."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,8 @@ def run(
     configure(settings.log_level, "supervisor")
     set_crash_rules()
     stop = Stop(interactive=True)
-    Supervisor(settings).run(stop, once=once)
+    again = partial(_settings, config, overrides)
+    Supervisor(settings, again).run(stop, once=once)
 
 
 @app.command()

@@ -44,12 +44,27 @@ class Stop:
         return self._asked
 
 
+def hold_back_reloads() -> None:
+    """Have SIGHUP wait for `reload_asked_by`, here and in what is started from here."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def reload_asked_by() -> int | None:
+    """Return the number of the user who asked, by SIGHUP, for the settings to be read again.
+
+    None where nobody did. Several requests since the last call are one.
+    """
+    asked = signal.sigtimedwait({signal.SIGHUP}, 0)
+    return None if asked is None else asked.si_uid
+
+
 def start_process(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start `python -m` with `arguments`, a module that makes a `Stop`.
 
-    A SIGTERM that comes before then is held back, not lost, and does not kill.
+    A SIGTERM that comes before then is held back, not lost, and does not kill; SIGHUP is held back
+    for `reload_asked_by`.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         return subprocess.Popen([sys.executable, "-m", *arguments])
     finally:

@@ -271,6 +271,17 @@ class ProcessStatus(_Outward):
     """Replaced because it took more memory than it may."""
 
 
+class SettingsStatus(_Outward):
+    """The settings in force, and what has become of changes to them."""
+
+    digest: Digest
+    """As verdicts name it."""
+    wants_restart: list[Text]
+    """Keys that were changed in the file and are not in force: they want a restart."""
+    problem: Text | None
+    """Why the file was not taken over when it was read last."""
+
+
 class StationStatus(_Outward):
     """Retained on `status`. The broker publishes `state: offline` as the agent's last will."""
 
@@ -288,3 +299,5 @@ class StationStatus(_Outward):
     alarms: list[Text]
     cameras: list[CameraStatus]
     processes: list[ProcessStatus] = []
+    settings: SettingsStatus | None = None
+    """null where the station is offline."""

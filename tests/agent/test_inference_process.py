@@ -244,6 +244,21 @@ def test_a_threshold_of_the_camera_s_own_decides_the_verdict(
     assert 0.5 < result.score < 0.999
 
 
+def test_a_threshold_that_changes_at_run_time_judges_the_next_frame_and_results_name_theirs(
+    tmp_path: Path, runtime: Path, bundle: Path
+) -> None:
+    lane = Lane(tmp_path, runtime, bundle=bundle, threshold=0.999)
+    before = lane.result(lane.frame(SPOT))
+    camera = lane.settings.cameras["left"].model_copy(update={"threshold": 0.5})
+    changed = lane.settings.model_copy(update={"cameras": {"left": camera}})
+    lane.inference.take_over(changed)
+    after = lane.result(lane.frame(SPOT))
+    assert (before.outcome, before.threshold) == (Outcome.PASS, 0.999)
+    assert (after.outcome, after.threshold) == (Outcome.FAIL, 0.5)
+    assert before.settings_digest == lane.settings.digest
+    assert after.settings_digest == changed.digest
+
+
 def test_a_frame_whose_deadline_has_passed_is_not_scored(
     tmp_path: Path, runtime: Path, bundle: Path
 ) -> None:

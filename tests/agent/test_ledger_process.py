@@ -23,9 +23,10 @@ from ssn_agent.ledger.prepare import prepare
 from ssn_agent.ledger.process import LedgerProcess
 from ssn_agent.processes import start_process
 from ssn_agent.settings import Settings
+from ssn_agent.supervisor.note import SupervisorNote, write_note
 from support.ledgers import rows, settings_in
 from support.mosquitto import Mosquitto, Subscriber
-from support.records import FRAME, judged
+from support.records import FRAME, SETTINGS_DIGEST, judged
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -198,6 +199,30 @@ def test_a_part_that_comes_while_others_are_decided_is_not_judged_by_an_older_cl
     ((_, decided, _),) = process._due()
     assert decided.message.latency_ms >= 0
     process._close()
+
+
+def test_a_change_of_settings_that_a_dead_ledger_process_did_not_note_is_noted_by_the_next(
+    ledger: Ledger,
+) -> None:
+    changed = ledger.settings.model_copy(update={"log_level": "debug"})
+    files = RuntimeFiles(ledger.settings.runtime_dir)
+    files.settings.write_text(changed.model_dump_json())
+    write_note(files.supervisor, SupervisorNote(changed_by="SIGHUP from m.weber"))
+    ledger.start()
+    query = "SELECT who FROM settings_changes ORDER BY id"
+    wait_until(lambda: len(rows(ledger.settings, query)) == 2, 20, "the change is not noted")
+    assert rows(ledger.settings, query) == [("start",), ("SIGHUP from m.weber",)]
+
+
+def test_a_verdict_names_the_settings_that_it_was_judged_by_not_those_since(
+    ledger: Ledger,
+) -> None:
+    ledger.start()
+    ledger.part(Outcome.PASS)
+    wait_until(lambda: ledger.committed(1), 20, "not committed")
+    query = "SELECT settings_digest, threshold FROM verdicts"
+    assert rows(ledger.settings, query) == [(SETTINGS_DIGEST, 0.5)]
+    assert ledger.settings.digest != SETTINGS_DIGEST
 
 
 def test_a_ledger_process_that_is_asked_to_stop_before_it_listens_closes_what_is_pending(

@@ -31,14 +31,19 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         yield settings_in(tmp_path, runtime_dir=Path(runtime))
 
 
+def never() -> Settings:
+    """Stand for a settings file that nobody asks for again."""
+    raise AssertionError
+
+
 def test_a_second_agent_in_the_same_folder_is_refused_and_the_lock_goes_with_its_process(
     settings: Settings,
 ) -> None:
-    first = Supervisor(settings)
+    first = Supervisor(settings, never)
     with pytest.raises(UsageError, match="runs here already"):
-        Supervisor(settings)
+        Supervisor(settings, never)
     os.close(first._lock)
-    second = Supervisor(settings)
+    second = Supervisor(settings, never)
     os.close(second._lock)
 
 
@@ -68,7 +73,7 @@ def test_a_second_agent_ends_with_exit_code_2_and_one_line(
 def test_a_runtime_folder_that_cannot_be_made_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be used as runtime_dir"):
-        Supervisor(settings_in(tmp_path, runtime_dir=tmp_path / "file" / "run"))
+        Supervisor(settings_in(tmp_path, runtime_dir=tmp_path / "file" / "run"), never)
 
 
 def test_a_child_whose_supervisor_is_killed_dies_with_it() -> None:

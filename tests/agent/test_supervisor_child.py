@@ -1,6 +1,8 @@
 """Real processes, real signals: what hangs, dies or grows is replaced, and nobody else is."""
 
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ import psutil
 import pytest
 
 from ssn_agent.frames.heartbeat import Heartbeat, beat_due_at
-from ssn_agent.supervisor.child import Child, end_all, own_memory_bytes
+from ssn_agent.supervisor.child import Child, end_all, own_memory_bytes, queued_for_a_processor_s
 from ssn_agent.supervisor.children import Fault, State
 from support.waiting import wait_until
 
@@ -131,6 +133,24 @@ def test_a_child_over_its_memory_is_ended_and_its_memory_is_free_again(family: F
     assert own_memory_bytes(before) > 0
     family.tend_until(lambda: growing.rule.faults[Fault.OVER_MEMORY] == 1, "not noticed")
     assert own_memory_bytes(before) == 0
+
+
+def test_the_time_in_the_queue_for_a_processor_is_known_and_none_for_one_that_is_gone() -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    cores = sorted(os.sched_getaffinity(0))
+    for process in busy:
+        os.sched_setaffinity(process.pid, cores[:1])
+    try:
+        wait_until(
+            lambda: all(queued_for_a_processor_s(process.pid) > 0.05 for process in busy),
+            10,
+            "four on one core do not wait",
+        )
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert queued_for_a_processor_s(busy[0].pid) == 0.0
 
 
 def test_a_child_that_fails_at_its_start_is_tried_again_and_one_that_ends_is_not(

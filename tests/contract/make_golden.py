@@ -99,6 +99,7 @@ PROCESSES: list[dict[str, Any]] = [
     {"name": "inference", "state": "running", "died": 0, "hung": 0, "over_memory": 1},
     {"name": "capture:top", "state": "waiting", "died": 0, "hung": 2, "over_memory": 0},
 ]
+SETTINGS: dict[str, Any] = {"digest": "cd" * 32, "wants_restart": [], "problem": None}
 ONLINE: dict[str, Any] = {
     "schema_version": 1,
     "station": "plant1/line2/box3",
@@ -111,6 +112,7 @@ ONLINE: dict[str, Any] = {
     "alarms": [],
     "cameras": [CAMERA],
     "processes": PROCESSES,
+    "settings": SETTINGS,
 }
 OFFLINE = {
     **ONLINE,
@@ -121,6 +123,7 @@ OFFLINE = {
     "refused_triggers": None,
     "cameras": [],
     "processes": [],
+    "settings": None,
 }
 TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
 HEADER: dict[str, Any] = {
@@ -251,6 +254,10 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "online": ONLINE,
         "offline": OFFLINE,
         "online-with-alarm": {**ONLINE, "ledger": "faulty", "alarms": ["ledger: disk full"]},
+        "online-wants-restart": {
+            **ONLINE,
+            "settings": {**SETTINGS, "wants_restart": ["broker.host", "cameras.top.source.fps"]},
+        },
     },
     "trigger": {"full": TRIGGER, "id-alone": {**dict.fromkeys(TRIGGER), "id": "plc7-000124"}},
     "part_header": {"with-pixels": HEADER, "trigger-alone": HEADER_ALONE},

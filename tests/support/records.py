@@ -11,6 +11,7 @@ from ssn_contract.messages import InvalidReason
 EPOCH = UUID("00112233-4455-6677-8899-aabbccddeeff")
 DEADLINE_NS = 2_000_000_000
 DIGEST = "ab" * 32
+SETTINGS_DIGEST = "cd" * 32
 START_UTC_NS = 1_767_225_600_000_000_000
 FRAME = Captured(None, 2, 48, 64, PixelFormat.RGB8, frame_monotonic_ns=5, frame_id=9)
 DEFECT = Defect(x=10, y=20, width=30, height=40, area_px=900, peak_x=22, peak_y=33, peak=0.75)
@@ -30,6 +31,8 @@ def judged(outcome: Outcome, at_ns: int = 10, *, heatmap: bool = False) -> Resul
         None,
         at_ns,
         score=0.875 if failed else 0.125,
+        threshold=0.5,
+        settings_digest=SETTINGS_DIGEST,
         bundle_digest=DIGEST,
         bundle_name="brightness",
         bundle_version="1.0.0",

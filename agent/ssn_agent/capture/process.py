@@ -21,7 +21,7 @@ from ssn_agent.frames.heartbeat import BEAT_S, Heartbeat
 from ssn_agent.frames.layout import CameraState
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
 from ssn_agent.settings import CameraSettings, read_resolved
 
 REOPEN_S = (0.5, 1.0, 2.0, 5.0)
@@ -34,6 +34,8 @@ class Capture:
 
     def __init__(self, camera: str, settings: CameraSettings, files: RuntimeFiles) -> None:
         """Map the files and close what a capture process before this one left without a frame."""
+        self._camera = camera
+        self._files = files
         self._heart = Heartbeat(files.heartbeat(f"capture:{camera}"))
         self._heart.beat()
         self._intake = Intake(camera, settings, files)
@@ -56,6 +58,7 @@ class Capture:
                 self._heart.beat(camera.open_limit_s + BEAT_S)
                 camera.open()
                 while not stop:
+                    self._heed_reload()
                     self._heart.beat(camera.frame_limit_s + BEAT_S)
                     if not self._turn(camera, stop):
                         continue
@@ -87,6 +90,12 @@ class Capture:
         with suppress(JournalError):  # noted and logged by the intake: the frame is refused
             self._intake.place(self._intake.accept(frame.part_id).sequence, frame)
         return True
+
+    def _heed_reload(self) -> None:
+        """Take over the level of the log: nothing else that may change is capture's."""
+        if reload_asked_by() is not None:
+            level = read_resolved(self._files.settings).log_level
+            configure(level, f"capture:{self._camera}")
 
 
 def main(settings_path: str, camera: str, parent: str) -> None:

@@ -158,6 +158,9 @@ class Result:
     reason: InvalidReason | None
     finished_monotonic_ns: int
     score: float = 0.0
+    threshold: float = 0.0
+    settings_digest: str = ""
+    """Of the settings that this frame was judged by; they may have changed since."""
     bundle_digest: str = ""
     bundle_name: str = ""
     bundle_version: str = ""
@@ -181,7 +184,7 @@ class Decision:
 _HEADER = struct.Struct("<8sII16s16sQ64s")
 _ACCEPTED = struct.Struct("<QQQQH480sH256sH480s")
 _CAPTURED = struct.Struct("<QBIIIIQq")
-_RESULT = struct.Struct("<QBBQd32s64s64s48sBBI")
+_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sBBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
@@ -373,6 +376,8 @@ def pack_result(sequence: int, value: Result) -> bytes:
         _reason(value.reason),
         value.finished_monotonic_ns,
         value.score,
+        value.threshold,
+        bytes.fromhex(value.settings_digest),
         bytes.fromhex(value.bundle_digest),
         value.bundle_name.encode("ascii"),
         value.bundle_version.encode("ascii"),
@@ -397,6 +402,8 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         reason,
         finished,
         score,
+        threshold,
+        settings,
         digest,
         name,
         version,
@@ -414,6 +421,8 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         _unreason(reason),
         finished,
         score,
+        threshold,
+        settings.hex() if any(settings) else "",
         digest.hex() if any(digest) else "",
         _unpad(name),
         _unpad(version),

@@ -27,7 +27,7 @@ from ssn_agent.inference.model import Model
 from ssn_agent.inference.results import invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
 from ssn_agent.settings import CameraSettings, Region, Settings, read_resolved
 from ssn_contract.messages import InvalidReason
 
@@ -65,6 +65,7 @@ class Inference:
     def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
         """Map the files. Bundles are opened by `load`."""
         self._settings = settings
+        self._digest = settings.digest
         self._files = files
         self._heart = Heartbeat(files.heartbeat("inference"))
         self._heart.beat()
@@ -76,6 +77,13 @@ class Inference:
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
             self._lanes.append(_Lane(name, camera, journal, slots, journal.oldest()))
+
+    def take_over(self, settings: Settings) -> None:
+        """Judge by these settings from the next frame on; see `supervisor.reload`."""
+        self._settings = settings
+        self._digest = settings.digest
+        for lane in self._lanes:
+            lane.settings = settings.cameras[lane.name]
 
     def load(self) -> None:
         """Open the bundles that are missing, check them on this engine, and note what judges."""
@@ -194,7 +202,14 @@ class Inference:
         """Give the result first, then the heatmap: no verdict waits for a picture."""
         lane, sequence = waiting.lane, waiting.sequence
         draws = self._draws(lane, outcome_of(scored, lane.settings))
-        result = judged(scored, scorer, lane.settings, waiting.region, heatmap=draws)
+        result = judged(
+            scored,
+            scorer,
+            lane.settings,
+            waiting.region,
+            heatmap=draws,
+            settings_digest=self._digest,
+        )
         self._finish(lane, sequence, result)
         if draws:
             epoch = lane.journal.header.epoch
@@ -265,6 +280,10 @@ def main(settings_path: str, parent: str) -> None:
         sys.exit(error.exit_code)
     is_ready = False
     while not stop:
+        if reload_asked_by() is not None:
+            settings = read_resolved(Path(settings_path))
+            configure(settings.log_level, "inference")
+            inference.take_over(settings)
         inference.load()
         inference.search()
         if not is_ready and not inference.is_loading:

@@ -15,7 +15,13 @@ def outcome_of(scored: Scored, camera: CameraSettings) -> Outcome:
 
 
 def judged(
-    scored: Scored, scorer: Scorer, camera: CameraSettings, region: Region, *, heatmap: bool
+    scored: Scored,
+    scorer: Scorer,
+    camera: CameraSettings,
+    region: Region,
+    *,
+    heatmap: bool,
+    settings_digest: str,
 ) -> Result:
     """Return the result of a frame whose `region` was scored; `heatmap` promises its file."""
     outcome = outcome_of(scored, camera)
@@ -30,6 +36,8 @@ def judged(
         reason=None,
         finished_monotonic_ns=time.monotonic_ns(),
         score=scored.score,
+        threshold=camera.threshold,
+        settings_digest=settings_digest,
         bundle_digest=scorer.bundle.digest,
         bundle_name=scorer.bundle.manifest.name,
         bundle_version=scorer.bundle.manifest.version,

@@ -29,7 +29,7 @@ from ssn_agent.ledger.stream import PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent
+from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
@@ -88,6 +88,8 @@ class LedgerProcess:
         self._status_at = 0.0
         self._models: dict[str, ModelNote] = {}
         self._sent_unwritten: set[tuple[str, int]] = set()
+        self._note_settings_at: float | None = 0.0
+        """None: the settings in force are noted."""
 
     def run(self, stop: Stop) -> bool:
         """Work until asked to stop, then close what is pending and drain the outbox.
@@ -114,6 +116,7 @@ class LedgerProcess:
         self._heart.beat()
         self._bell.wait(TICK_S)
         self._heart.beat(DISK_S)
+        self._heed_reload()
         for event in self._link.events():
             if isinstance(event, Arrived | Subscribed):
                 self._triggers.take(event)
@@ -124,9 +127,31 @@ class LedgerProcess:
                 self._models.clear()
         self._triggers.turn()
         self._write()
+        self._heart.beat(DISK_S)
         self._keep_late_results()
         self._deliver()
         self._report()
+
+    def _heed_reload(self) -> None:
+        """Take over settings that changed, and note in the ledger what is in force and by whom.
+
+        Also at the start: the process before may have died before it noted them.
+        """
+        if reload_asked_by() is not None:
+            self._settings = read_resolved(self._files.settings)
+            configure(self._settings.log_level, "ledger")
+            self._messages.take_over(self._settings)
+            self._note_settings_at = 0.0
+        if self._note_settings_at is None or time.monotonic() < self._note_settings_at:
+            return
+        who = read_note(self._files.supervisor).changed_by
+        try:
+            text = self._settings.public_json()
+            self._writer.note_settings(self._settings.digest, text, who)
+            self._note_settings_at = None
+        except LedgerError as error:
+            logger().error("the settings are not noted yet", problem=str(error))
+            self._note_settings_at = time.monotonic() + LEDGER_RETRY_S
 
     def _write(self) -> None:
         """Steps 1 to 3."""

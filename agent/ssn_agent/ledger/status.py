@@ -40,6 +40,7 @@ def station_status(
         alarms=[alarm[:200] for alarm in alarms],
         cameras=[_camera(name, stream) for name, stream in streams.items()],
         processes=note.processes,
+        settings=note.settings,
     )
 
 
@@ -55,6 +56,7 @@ def offline_status(settings: Settings) -> StationStatus:
         alarms=[],
         cameras=[],
         processes=[],
+        settings=None,
     )
 
 

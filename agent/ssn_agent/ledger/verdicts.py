@@ -39,15 +39,18 @@ class VerdictWriter:
     """Makes messages and rows under the settings in force."""
 
     def __init__(self, settings: Settings) -> None:
+        self._topics = Topics(settings.station)
+        self.take_over(settings)
+
+    def take_over(self, settings: Settings) -> None:
+        """Go by these settings from now on; what has been judged names those it was judged by."""
         self._settings = settings
         self._digest = settings.digest
-        self._topics = Topics(settings.station)
 
     def message(self, header: Header, entry: Entry, decision: Decision) -> Verdict:
         """Return the verdict as the broker gets it."""
         judged = entry.result if decision.outcome is not Outcome.INVALID else None
         accepted = entry.accepted
-        camera = self._settings.cameras[header.camera]
         return Verdict(
             station=str(self._settings.station),
             camera=header.camera,
@@ -58,7 +61,7 @@ class VerdictWriter:
             verdict=VerdictKind(decision.outcome.name),
             reason=decision.reason,
             score=judged.score if judged else None,
-            threshold=camera.threshold if judged else None,
+            threshold=judged.threshold if judged else None,
             defects=[_region(d) for d in judged.defects] if judged else [],
             heatmap=self._heatmap(header, entry, judged),
             triggered_at=utc(accepted.triggered_utc_ns),
@@ -67,7 +70,7 @@ class VerdictWriter:
             deadline_ms=_ms(accepted.triggered_monotonic_ns, accepted.deadline_monotonic_ns),
             bundle=_bundle(judged) if judged else None,
             engine=judged.engine if judged else None,
-            settings_digest=self._digest,
+            settings_digest=judged.settings_digest if judged else self._digest,
             durable=True,
         )
 

@@ -112,13 +112,14 @@ class Child:
         )
 
     def _watch(self, process: "subprocess.Popen[bytes]", now: float) -> None:
+        queued_s = queued_for_a_processor_s(process.pid)
         due_at = beat_due_at(self._heartbeat)
         if due_at is not None:
-            self.rule.promised(now, due_at)
+            self.rule.promised(now, due_at, queued_s)
         if now >= self._memory_at:
             self._memory_at = now + MEMORY_S
             self._used_bytes = own_memory_bytes(process.pid)
-        fault = self.rule.fault(now, self._used_bytes)
+        fault = self.rule.fault(now, queued_s, self._used_bytes)
         if fault is None:
             return
         used_mib = self._used_bytes // 2**20
@@ -133,6 +134,14 @@ class Child:
         )
         process.send_signal(signal.SIGABRT if fault is Fault.HUNG else signal.SIGKILL)
         self.rule.killed(now, fault)
+
+
+def queued_for_a_processor_s(pid: int) -> float:
+    """Return how long a process's main thread was ready to run and did not; 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def own_memory_bytes(pid: int) -> int:

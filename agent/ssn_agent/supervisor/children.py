@@ -64,6 +64,7 @@ class ChildRule:
     _started_at: float = 0.0
     _due_at: float = 0.0
     _slack_s: float = 0.0
+    _queued_s: float = 0.0
 
     def is_due(self, now: float) -> bool:
         """Say whether it is to be started now."""
@@ -73,13 +74,16 @@ class ChildRule:
         """Note a start."""
         self._enter(State.STARTING, now)
         self._started_at = now
-        self._due_at, self._slack_s = now + START_S, 0.0
+        self._due_at, self._slack_s, self._queued_s = now + START_S, 0.0, 0.0
 
-    def promised(self, now: float, due_at: float) -> None:
-        """Note by when the child's newest beat promises the next one."""
+    def promised(self, now: float, due_at: float, queued_s: float) -> None:
+        """Note by when the child's newest beat promises the next one.
+
+        `queued_s` is how long it has waited for a processor since its start.
+        """
         if due_at == self._due_at or self.state is State.KILLED:
             return
-        self._due_at, self._slack_s = due_at, 0.0
+        self._due_at, self._slack_s, self._queued_s = due_at, 0.0, queued_s
         if self.state is State.STARTING:
             self._enter(State.RUNNING, now)
 
@@ -87,11 +91,15 @@ class ChildRule:
         """Note that the supervisor itself did not run for so long: so perhaps nobody did."""
         self._slack_s += pause_s
 
-    def fault(self, now: float, used_bytes: int) -> Fault | None:
-        """Return what is wrong with a child that lives, if anything is."""
+    def fault(self, now: float, queued_s: float, used_bytes: int) -> Fault | None:
+        """Return what is wrong with a child that lives, if anything is.
+
+        Time in which it waited for a processor is not held against it: on a machine that has too
+        much to do, to start it again would be more to do.
+        """
         if self.state not in {State.STARTING, State.RUNNING}:
             return None
-        if now > self._due_at + self._slack_s:
+        if now > self._due_at + self._slack_s + queued_s - self._queued_s:
             return Fault.HUNG
         if used_bytes > self.memory_bytes:
             return Fault.OVER_MEMORY

@@ -6,16 +6,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssn_agent.atomic import write_atomically
 from ssn_agent.log import logger
-from ssn_contract.messages import ProcessStatus
+from ssn_contract.messages import ProcessStatus, SettingsStatus
 
 
 class SupervisorNote(BaseModel):
-    """How the processes are."""
+    """How the processes and the settings are."""
 
     model_config = ConfigDict(frozen=True)
 
     processes: list[ProcessStatus] = []
     alarms: list[str] = []
+    settings: SettingsStatus | None = None
+    changed_by: str = "start"
+    """What brought the settings into force."""
 
 
 def write_note(path: Path, note: SupervisorNote) -> None:

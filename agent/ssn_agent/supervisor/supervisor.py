@@ -3,6 +3,9 @@
 The end, in this order, so that nothing accepted is left without a verdict: captures stop taking
 frames; the ledger process closes what is pending, with inference still at work, and drains to the
 broker; then inference ends.
+
+Systemd is told that all is well at each turn, but not while a killed child cannot be buried. SIGHUP
+has the settings read again: what may change at run time is handed to the processes.
 """
 
 import fcntl
@@ -11,20 +14,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ssn_agent.errors import AgentError, UsageError
 from ssn_agent.frames.runtime import RuntimeFiles
-from ssn_agent.log import logger
-from ssn_agent.processes import Stop
+from ssn_agent.log import configure, logger
+from ssn_agent.processes import Stop, hold_back_reloads, reload_asked_by
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.child import Child, end_all
 from ssn_agent.supervisor.children import State
+from ssn_agent.supervisor.in_force import SettingsInForce
 from ssn_agent.supervisor.note import SupervisorNote, write_note
+from ssn_agent.supervisor.systemd import Systemd
 
 TICK_S = 0.05
 PAUSE_S = 1.0
 """Where a turn comes so much later, this process was held up itself, and perhaps all were."""
+UNBURIED_S = 30.0
+"""A killed child that is not gone by then waits for a driver or a disk that may never answer."""
 READY_S = 20.0
 """Cameras start when inference has opened its bundles, but not later than this: a part in front of
 a running camera is counted even where nothing can judge it."""
@@ -37,11 +44,15 @@ INFERENCE_STOP_S = 5.0
 class Supervisor:
     """Runs the agent."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the runtime directory. Raises UsageError where an agent runs there already."""
-        self._settings = settings
+    def __init__(self, settings: Settings, again: Callable[[], Settings]) -> None:
+        """Take the runtime directory; `again` resolves the settings anew.
+
+        Raises UsageError where an agent runs there already.
+        """
         self._files = RuntimeFiles(settings.runtime_dir)
         self._lock = _take(self._files)
+        self._in_force = SettingsInForce(settings, again, self._files.settings)
+        self._systemd = Systemd()
         resolved = str(self._files.settings)
         parent = str(os.getpid())
         module = "ssn_agent.{}.process".format
@@ -77,15 +88,18 @@ class Supervisor:
 
         Raises AgentError where the ledger cannot be prepared, or triggers stay without a verdict.
         """
+        hold_back_reloads()
         self._prepare()
         self._files.inference_ready.unlink(missing_ok=True)
         self._turned_at = time.monotonic()
         cameras_start_at = self._turned_at + READY_S
         while not stop:
             self._begin_turn()
+            self._heed_reload()
             self._tend([self._ledger, self._inference])
             if self._files.inference_ready.exists() or time.monotonic() >= cameras_start_at:
                 self._tend(self._captures)
+                self._systemd.ready()
             if once and all(child.rule.state is State.ENDED for child in self._captures):
                 break
             stop.wait(TICK_S)
@@ -96,17 +110,44 @@ class Supervisor:
         return [self._ledger, self._inference, *self._captures]
 
     def _tend(self, children: Iterable[Child]) -> None:
-        """Take the next step with some of the children, and say on `status` how all of them are."""
+        """Take the next step with some of the children, and say how all of them are."""
         now = time.monotonic()
         for child in children:
             child.tend(now)
+        self._say(now)
+        unburied = (
+            child.rule.state is State.KILLED and now - child.rule.since > UNBURIED_S
+            for child in self._children
+        )
+        if not any(unburied):
+            self._systemd.well(now)
+
+    def _say(self, now: float) -> None:
+        """Say how the children and the settings are, where that has changed."""
+        alarms = [text for child in self._children for text in child.alarms(now)]
         note = SupervisorNote(
             processes=[child.status() for child in self._children],
-            alarms=[text for child in self._children for text in child.alarms(now)],
+            alarms=alarms + self._in_force.alarms(),
+            settings=self._in_force.status(),
+            changed_by=self._in_force.changed_by,
         )
         if note != self._note:
             self._note = note
             write_note(self._files.supervisor, note)
+            self._systemd.status(", ".join(f"{p.name} {p.state}" for p in note.processes))
+
+    def _heed_reload(self) -> None:
+        uid = reload_asked_by()
+        if uid is None:
+            return
+        self._systemd.reloading()
+        is_changed = self._in_force.read_again(uid)
+        self._say(time.monotonic())  # who did it, before the ledger process asks
+        if is_changed:
+            configure(self._in_force.settings.log_level, "supervisor")
+            for child in self._children:
+                child.send_signal(signal.SIGHUP)
+        self._systemd.reloaded()
 
     def _begin_turn(self) -> None:
         """Take note of where this process was held up: then perhaps the others were too."""
@@ -119,11 +160,13 @@ class Supervisor:
                 child.rule.excuse(pause_s)
 
     def _prepare(self) -> None:
-        text = self._settings.model_dump_json().encode()
+        self._systemd.status("preparing the ledger")
         path = self._files.settings
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text)
+        try:
+            self._in_force.write()
+        except OSError as error:
+            msg = f"{path}: cannot be written ({error.strerror}); check runtime_dir"
+            raise AgentError(msg) from error
         command = [sys.executable, "-m", "ssn_agent.ledger.prepare", str(path), str(os.getpid())]
         done = subprocess.run(command, check=False, stderr=subprocess.PIPE)
         if done.returncode != 0:
@@ -131,6 +174,7 @@ class Supervisor:
         sys.stderr.buffer.write(done.stderr)
 
     def _end(self) -> None:
+        self._systemd.stopping()
         end_all(self._captures, CAPTURE_STOP_S)
         closed = self._end_ledger()
         end_all([self._inference], INFERENCE_STOP_S)

@@ -1,0 +1,121 @@
+"""The units as systemd takes them: checked, and booted on a machine of their own."""
+
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.nspawn import Machine, booted, files_of_a_machine
+from support.waiting import wait_until
+
+UNITS = Path(__file__).resolve().parents[2] / "systemd"
+UNIT = "ssn-agent.service"
+SETTINGS = """
+[cameras.top]
+threshold = 0.5
+[cameras.top.source]
+kind = "line"
+fps = 10
+"""
+LEDGER = "var/lib/ssn-agent/ledger.sqlite"
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_the_unit_is_exposed_to_little(tmp_path: Path) -> None:
+    unit = shutil.copy(UNITS / UNIT, tmp_path)
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=25", unit]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
+    text = (UNITS / UNIT).read_text("utf-8")
+    assert verify(tmp_path, text) == ""
+    assert "Unknown key" in verify(tmp_path, text.replace("WatchdogSec", "WatchDogSec"))
+
+
+def verify(folder: Path, unit: str) -> str:
+    """Return what systemd finds wrong with a unit, wherever its program is installed."""
+    path = folder / UNIT
+    path.write_text(unit.replace("/opt/ssn-agent/bin/ssn-agent", "/bin/true"))
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode == 0) == (not done.stderr)
+    return done.stderr
+
+
+def query(machine: Machine, sql: str) -> list[Any]:
+    path = machine.root / LEDGER
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        try:
+            return connection.execute(sql).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+
+def verdicts(machine: Machine) -> int:
+    found = query(machine, "SELECT count(*) FROM verdicts")
+    return int(found[0][0]) if found else 0
+
+
+def install(machine: Machine) -> None:
+    """Do as docs/operations.md says, on a machine that does not run yet."""
+    for name in ("sysusers.d/ssn-agent.conf", "tmpfiles.d/ssn-agent.conf"):
+        machine.put(f"/usr/lib/{name}", UNITS / name)
+    machine.put(f"/etc/systemd/system/{UNIT}", UNITS / UNIT)
+    # So that the test need not wait as long as a station may.
+    machine.put(f"/etc/systemd/system/{UNIT}.d/test.conf", "[Service]\nWatchdogSec=3\n")
+    root = f"--root={machine.root}"
+    subprocess.run(["systemd-sysusers", root], check=True, capture_output=True)
+    machine.put("/etc/ssn-agent/agent.toml", SETTINGS)
+    machine.put("/etc/ssn-agent/ssn-agent.env", UNITS / "ssn-agent.env")
+    subprocess.run(["systemctl", root, "enable", UNIT, "mosquitto"], check=True)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.needs("systemd-nspawn", "mosquitto")
+def test_the_service_starts_reloads_outlives_a_hang_of_its_main_process_and_leaves_its_ledger(
+    tmp_path: Path,
+) -> None:
+    with files_of_a_machine(tmp_path) as machine:
+        install(machine)
+        with booted(machine, tmp_path / "boot.log"):
+            run = machine.run
+
+            def is_active() -> bool:
+                return machine.shows(UNIT, "ActiveState") == "active"
+
+            wait_until(is_active, 100, "the service does not become ready")
+            assert run("stat", "-c", "%a %U", "/etc/ssn-agent/agent.toml") == "640 root"
+            wait_until(lambda: verdicts(machine) >= 5, 30, "no verdicts")
+
+            machine.put("/etc/ssn-agent/agent.toml", SETTINGS.replace("0.5", "0.625"))
+            run("systemctl", "reload", UNIT)
+            changes = "SELECT who FROM settings_changes ORDER BY id"
+            wait_until(lambda: len(query(machine, changes)) == 2, 20, "no change is noted")
+            assert query(machine, changes) == [("start",), ("SIGHUP from ssn-agent",)]
+
+            run("kill", "-STOP", machine.shows(UNIT, "MainPID"))
+            wait_until(lambda: machine.shows(UNIT, "NRestarts") == "1", 30, "no watchdog")
+            wait_until(is_active, 60, "the service does not become ready again")
+            assert "Watchdog timeout" in run("journalctl", "-o", "cat", "-u", UNIT)
+            before = verdicts(machine)
+            wait_until(lambda: verdicts(machine) >= before + 5, 30, "no verdicts after it")
+
+            # Removal.
+            run("systemctl", "disable", "--now", UNIT)
+            assert machine.shows(UNIT, "Result") == "success"
+            run("rm", f"/etc/systemd/system/{UNIT}")
+            run("systemctl", "daemon-reload")
+            numbers = query(machine, "SELECT sequence FROM triggers JOIN verdicts ON id=trigger_id")
+            assert [number for (number,) in numbers] == list(range(1, len(numbers) + 1))
+            assert len(query(machine, "SELECT * FROM streams")) == 1

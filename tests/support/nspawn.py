@@ -1,0 +1,125 @@
+"""A machine of its own that systemd boots: an overlay over this one's files, in systemd-nspawn."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from support.mosquitto import program
+from support.waiting import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BOOTS_WITHIN_S = 60
+LIVES_S = 300
+"""Whatever becomes of the test, the machine does not outlive this."""
+PYTHON = f"/opt/ssn-agent/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+LAUNCHER = f"""#!/bin/sh
+export LD_LIBRARY_PATH=/opt/ssn-agent/python/lib
+export PYTHONPATH=/opt/ssn-agent/lib:/opt/ssn-agent/libraries
+exec {PYTHON} -m ssn_agent.cli "$@"
+"""
+"""Instead of a virtual environment, which knows its own path: `/root` may be in it."""
+
+
+@dataclass
+class Machine:
+    """A tree of files, and PID 1 on it once it has booted."""
+
+    root: Path
+    leader: int = 0
+
+    def put(self, path: str, source: Path | str) -> Path:
+        """Write a file from another, or from a text."""
+        target = self.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = source if isinstance(source, str) else source.read_text("utf-8")
+        target.write_text(text, "utf-8")
+        return target
+
+    def run(self, *command: str) -> str:
+        """Run a command inside, and return what it says."""
+        enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
+        done = subprocess.run([*enter, *command], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def shows(self, unit: str, name: str) -> str:
+        """Return a property of a unit."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit)
+
+
+@contextmanager
+def files_of_a_machine(folder: Path) -> Iterator[Machine]:
+    """Lay a tree over this machine's files: what is written to it is gone in the end."""
+    upper, merged = folder / "upper", folder / "merged"
+    for path in (upper, merged):
+        path.mkdir()
+    with ExitStack() as undo:
+        _mount(undo, upper, "-t", "tmpfs", "tmpfs")
+        for path in (upper / "files", upper / "work"):
+            path.mkdir()
+        layers = f"lowerdir=/,upperdir={upper / 'files'},workdir={upper / 'work'}"
+        _mount(undo, merged, "-t", "overlay", "-o", layers, "overlay")
+        # Nothing of this machine's own is started.
+        for wants in ("multi-user.target.wants", "timers.target.wants"):
+            for link in (merged / "etc/systemd/system" / wants).glob("*"):
+                link.unlink()
+        machine = Machine(merged)
+        machine.put("/etc/machine-id", "")
+        machine.put("/opt/ssn-agent/bin/ssn-agent", LAUNCHER).chmod(0o755)
+        yield machine
+
+
+@contextmanager
+def booted(machine: Machine, log: Path) -> Iterator[None]:
+    """Boot it, without a network, and with this Python, its libraries and our sources."""
+    places = {
+        sys.base_prefix: "/opt/ssn-agent/python",
+        sysconfig.get_path("purelib"): "/opt/ssn-agent/libraries",
+        str(REPOSITORY / "agent"): "/opt/ssn-agent/lib",
+    }
+    for place in places.values():
+        (machine.root / place.lstrip("/")).mkdir(parents=True)
+    command = [program("timeout"), "-k", "1", str(LIVES_S), program("systemd-nspawn"), "-q"]
+    command += ["-D", str(machine.root), "-b", "--register=no", "--keep-unit"]
+    command += ["--private-network", "--machine=ssn-test", "--console=pipe"]
+    command += [f"--bind-ro={here}:{there}" for here, there in places.items()]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: _find_leader(machine, process.pid), BOOTS_WITHIN_S, "it does not boot")
+        yield
+    except BaseException:
+        if machine.leader:
+            sys.stderr.write(machine.run("journalctl", "-o", "cat", "-n", "60"))
+        raise
+    finally:
+        if machine.leader:
+            os.kill(machine.leader, 9)
+        process.terminate()
+        process.wait()
+
+
+def _find_leader(machine: Machine, outermost: int) -> bool:
+    """Take note of PID 1; say whether it is there and takes commands."""
+    for child in psutil.Process(outermost).children(recursive=True):
+        if child.name() == "systemd":
+            machine.leader = child.pid
+    if not machine.leader:
+        return False
+    try:
+        machine.run("systemctl", "show", "--value", "-p", "Version")
+    except AssertionError:
+        return False
+    return True
+
+
+def _mount(undo: ExitStack, where: Path, *arguments: str) -> None:
+    subprocess.run(["mount", *arguments, str(where)], check=True)
+    undo.callback(subprocess.run, ["umount", "--lazy", str(where)], check=True)
