@@ -2,10 +2,12 @@
 # others with the versions that constraints.txt pins, which want 3.11.
 PYTHON ?= python3
 DEMO_S ?= 30
+FUZZ_S ?= 600
 PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BIN := .venv/bin
 
-.PHONY: help demo demo-bundle setup test check bench system-packages clean
+.PHONY: help demo demo-bundle setup test check bench chaos soak-runtime fuzz system-packages \
+	chaos-packages clean
 
 help:
 	@echo "make demo         the main job on a drawn production line, DEMO_S=$(DEMO_S) seconds (0: until Ctrl-C)"
@@ -13,6 +15,9 @@ help:
 	@echo "make test         all tests, two files at a time"
 	@echo "make check        lint, format, types, import directions, packaging"
 	@echo "make bench        where a frame's time goes on this machine"
+	@echo "make chaos        the agent under faults, beside a witness (15 minutes, as root)"
+	@echo "make soak-runtime the same for two hours, into docs/chaos.json; goes on where it was cut off"
+	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
 	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 20 minutes)"
 
 # The agent as a station gets it: no torch.
@@ -50,8 +55,20 @@ check: setup
 bench: setup
 	$(BIN)/python benchmarks/frame_profile.py
 
+chaos-packages:
+	@sh tests/system-packages.sh libfaketime iptables e2fsprogs
+
+chaos: setup chaos-packages
+	PYTHONPATH=tests $(BIN)/python -m chaos --fresh --out chaos-out/chaos.json
+
+soak-runtime: setup chaos-packages
+	PYTHONPATH=tests $(BIN)/python -m chaos --counts soak --out docs/chaos.json
+
+fuzz: setup
+	PYTHONPATH=tests $(BIN)/python -m chaos.fuzz --seconds $(FUZZ_S)
+
 demo-bundle: setup
 	$(BIN)/python deploy/demo/make_demo_bundle.py
 
 clean:
-	rm -rf .venv .venv-demo demo-out
+	rm -rf .venv .venv-demo demo-out chaos-out

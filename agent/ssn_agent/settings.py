@@ -294,7 +294,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     except SourceError as error:
         msg = f"environment: {error}; write it as JSON, or set its keys one by one"
         raise SettingsError(msg) from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # the last: brackets in brackets
         msg = f"{path}: cannot be read as TOML: {error}"
         raise SettingsError(msg) from error
     return Settings.model_validate(sourced.model_dump())

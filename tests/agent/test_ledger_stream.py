@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import Connection, Engine, event
 
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured, Decision, Outcome, Result
@@ -141,10 +143,7 @@ class Station(RuleBasedStateMachine):
 
     @rule()
     def keep_late_results(self) -> None:
-        for entry in self.stream.late_results():
-            assert entry.result is not None
-            columns = late_columns(entry, entry.result)
-            self.writer.keep_late("left", EPOCH, entry.sequence, columns)
+        self.writer.keep_late("left", EPOCH, late_by_number(self.stream))
 
     @rule()
     def the_ledger_process_dies(self) -> None:
@@ -196,9 +195,16 @@ Station.TestCase.settings = hypothesis_settings(
 TestOneVerdictForEveryTrigger = Station.TestCase
 
 
-def start(folder: Path) -> tuple[Settings, Journal, LedgerWriter]:
+def start(folder: Path, *, capacity: int = 8) -> tuple[Settings, Journal, LedgerWriter]:
     settings = settings_in(folder)
-    return settings, new_journal(folder / "left.journal"), open_writer(settings)
+    journal = new_journal(folder / "left.journal", capacity=capacity)
+    return settings, journal, open_writer(settings)
+
+
+def late_by_number(stream: PendingTriggers) -> dict[int, dict[str, Any]]:
+    """Return the columns of the late results that have come, each once."""
+    late = {entry.sequence: entry for entry in stream.late_results()}
+    return {n: late_columns(e, e.result) for n, e in late.items() if e.result is not None}
 
 
 def test_a_death_between_commit_and_its_note_counts_the_verdict_once(tmp_path: Path) -> None:
@@ -245,13 +251,37 @@ def test_what_the_model_said_after_the_deadline_is_kept_beside_the_verdict(
         assert stream.late_results() == []
         journal.capture(sequence, FRAME)
         journal.finish(sequence, judged(Outcome.FAIL, 2 * DEADLINE_NS))
-        (late,) = stream.late_results()
-        assert late.result is not None
-        writer.keep_late("left", EPOCH, sequence, late_columns(late, late.result))
+        writer.keep_late("left", EPOCH, late_by_number(stream))
         assert stream.late_results() == []
         found = rows(settings, "SELECT verdict, reason, late_verdict, late_ms FROM verdicts")
         assert found == [("INVALID", "late", "FAIL", 4000.0)]
         assert rows(settings, "SELECT count(*) FROM defects") == [(0,)]
+
+
+def test_the_late_results_of_an_outage_cost_one_commit(tmp_path: Path) -> None:
+    # One each took longer than a heartbeat may promise: the ledger process was killed as hung,
+    # began anew with more of them, and was killed again.
+    settings, journal, writer = start(tmp_path, capacity=64)
+    with closing(journal):
+        for _ in range(50):
+            sequence = journal.accept(trigger())
+            journal.capture(sequence, FRAME)
+            journal.finish(sequence, judged(Outcome.PASS))
+        stream = follow(journal, writer)
+        due = list(stream.due(DEADLINE_NS + 1, 5))
+        writer.write([decided(settings, journal, *pair) for pair in due], Delivery())
+        for pair in due:
+            stream.committed(*pair)
+        commits: list[Connection] = []
+        note = commits.append
+        event.listen(Engine, "commit", note)
+        try:
+            writer.keep_late("left", EPOCH, late_by_number(stream))
+        finally:
+            event.remove(Engine, "commit", note)
+        assert len(commits) == 1
+        found = rows(settings, "SELECT count(*) FROM verdicts WHERE late_verdict = 'PASS'")
+        assert found == [(50,)]
 
 
 def test_a_late_result_is_still_awaited_after_the_ledger_process_died(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -220,3 +221,21 @@ def test_certificates_that_do_not_load_are_an_error_that_names_the_setting(
     settings = BrokerSettings(tls=True, ca_file=broken)
     with pytest.raises(BrokerError, match=r"broker\.\*_file"):
         BrokerLink(settings, "ssn-test", Ringer(runtime / "bell"))
+
+
+def test_an_orderly_end_is_none_the_worse_for_pahos_thread_ending_first(
+    mosquitto: Mosquitto, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `loop_stop` looks whether the thread is there, then which thread asks, then joins the first.
+    line = Line(runtime, BrokerSettings(port=mosquitto.port))
+    line.connected()
+    (paho,) = (t for t in threading.enumerate() if t.name.startswith("paho"))
+    which = threading.current_thread
+
+    def after_its_end() -> threading.Thread:
+        if which() is threading.main_thread():
+            wait_until(lambda: not paho.is_alive(), 10, "paho's thread does not end")
+        return which()
+
+    monkeypatch.setattr(threading, "current_thread", after_its_end)
+    line.close()

@@ -162,7 +162,9 @@ def test_overrides_that_contradict_each_other_are_refused(config: Path) -> None:
     assert "was set to a value before" in refused(config, overrides=["broker=1", "broker.port=2"])
 
 
-@pytest.mark.parametrize("content", [b"cameras = [", b"\xff\xfe", b"a = 1\na = 2"])
+@pytest.mark.parametrize(
+    "content", [b"cameras = [", b"\xff\xfe", b"a = 1\na = 2", b"a = " + b"[" * 9999]
+)
 def test_a_file_that_is_no_toml_is_refused_by_name(config: Path, content: bytes) -> None:
     config.write_bytes(content)
     assert refused(config).startswith(f"{config}: cannot be read as TOML")

@@ -1,6 +1,7 @@
 """The agent as a station runs it: its own processes, started by its command."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +32,8 @@ class Agent:
     """Cameras beside `left`, by name."""
     top: dict[str, Any] = field(default_factory=dict)
     """Settings outside of all tables, or a dictionary a table."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Beside our own."""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -55,7 +58,8 @@ class Agent:
         """Start `ssn-agent run`."""
         command = [sys.executable, "-m", "ssn_agent.cli", "run", "-c", str(self.config), *arguments]
         with (self.folder / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log)
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(command, stderr=log, env=environment)
 
     def wait(self) -> int:
         """Wait for the end and return the exit code."""

@@ -1,5 +1,6 @@
 """A bundle that anyone can compute by hand: map = brightness, score = its maximum."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,23 @@ SIZE = 32
 THRESHOLD = 0.5
 
 
-def brightness_model(size: int = SIZE) -> bytes:
-    """Return a graph with map = max over channels / 255 and score = max over the map."""
+def brightness_model(size: int = SIZE, steps: int = 0) -> bytes:
+    """Return a graph with map = max over channels / 255 and score = max over the map.
+
+    `steps` is work that changes nothing, to give the graph a cost: so many products of matrices,
+    times zero.
+    """
+    averages = [f"average{step}" for step in range(steps + 1)]
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "full"], ["unit"]),
-        helper.make_node("ReduceMax", ["unit", "channels"], ["map"], keepdims=0),
+        helper.make_node("ReduceMax", ["unit", "channels"], ["average0"], keepdims=0),
+        *(
+            helper.make_node("MatMul", [before, "mean"], [after])
+            for before, after in pairwise(averages)
+        ),
+        helper.make_node("Mul", [averages[-1], "zero"], ["nothing"]),
+        helper.make_node("Add", ["average0", "nothing"], ["map"]),
         helper.make_node("ReduceMax", ["map", "pixels"], ["score"], keepdims=0),
     ]
     graph = helper.make_graph(
@@ -31,6 +43,8 @@ def brightness_model(size: int = SIZE) -> bytes:
         ],
         [
             helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("mean", TensorProto.FLOAT, [size, size], [1 / size] * size**2),
             helper.make_tensor("channels", TensorProto.INT64, [1], [3]),
             helper.make_tensor("pixels", TensorProto.INT64, [2], [1, 2]),
         ],
@@ -68,20 +82,20 @@ def manifest(**changes: Any) -> dict[str, Any]:
     return {**sound, **changes}
 
 
-def files() -> dict[str, bytes]:
-    """Return the entries that the manifest names."""
+def files(steps: int = 0) -> dict[str, bytes]:
+    """Return the entries that the manifest names, of a model with so much idle work."""
     image = np.full((SIZE, SIZE), 100, np.uint8)
     done, png = cv2.imencode(".png", image)
     assert done
     expected = np.full((SIZE, SIZE), 100 / 255, "<f4")
     return {
-        "model.onnx": brightness_model(),
+        "model.onnx": brightness_model(steps=steps),
         "vectors/0.png": png.tobytes(),
         "vectors/0.f32": expected.tobytes(),
     }
 
 
-def write_brightness_bundle(path: Path, **changes: Any) -> Path:
-    """Write the bundle and return its path."""
-    write_bundle(path, manifest(**changes), files())
+def write_brightness_bundle(path: Path, *, steps: int = 0, **changes: Any) -> Path:
+    """Write the bundle, of a model with so much idle work, and return its path."""
+    write_bundle(path, manifest(**changes), files(steps))
     return path

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -41,17 +42,32 @@ class Mosquitto:
     port: int
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
+    keeps_sessions: bool = False
+    """Over a kill, as they stood at the last `save`."""
 
     def start(self) -> None:
         """Start, and return when it answers."""
         config = self.folder / "mosquitto.conf"
-        config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
-            "max_queued_messages 0\nmax_inflight_messages 0\n"
-        )
+        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true"]
+        lines += ["max_queued_messages 0", "max_inflight_messages 0"]
+        if self.keeps_sessions:  # `user`: as root it would become another, who may not write here
+            lines += ["persistence true", f"persistence_location {self.folder}/", "user root"]
+        config.write_text("\n".join(lines) + "\n")
         with (self.folder / "mosquitto.log").open("ab") as log:
             self.process = subprocess.Popen([program("mosquitto"), "-c", str(config)], stderr=log)
         wait_until(lambda: answers(self.port), 10, "mosquitto does not answer")
+
+    def save(self) -> None:
+        """Have it write sessions and subscriptions to the disk."""
+        assert self.process is not None
+        database = self.folder / "mosquitto.db"
+        before = database.stat().st_mtime_ns if database.exists() else 0
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(
+            lambda: database.exists() and database.stat().st_mtime_ns > before,
+            10,
+            "mosquitto does not save",
+        )
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.errors import AgentError, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
-from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Decision, ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
@@ -229,17 +229,18 @@ class LedgerProcess:
         if self._ledger_problem is not None:
             return
         for name, stream in self._streams.items():
-            for entry in stream.late_results():
-                self._keep_late(name, stream, entry)
-
-    def _keep_late(self, name: str, stream: PendingTriggers, entry: Entry) -> None:
-        if entry.result is None:
-            return
-        columns = late_columns(entry, entry.result)
-        try:
-            self._writer.keep_late(name, stream.journal.header.epoch, entry.sequence, columns)
-        except LedgerError as error:
-            logger().error("late result not kept", camera=name, problem=str(error))
+            late = {
+                entry.sequence: late_columns(entry, entry.result)
+                for entry in stream.late_results()
+                if entry.result is not None
+            }
+            if not late:
+                continue
+            self._heart.beat(DISK_S)
+            try:
+                self._writer.keep_late(name, stream.journal.header.epoch, late)
+            except LedgerError as error:
+                logger().error("late results not kept", camera=name, problem=str(error))
 
     def _report(self) -> None:
         """Publish the status now and then, and the models where they have changed."""

@@ -85,18 +85,22 @@ class LedgerWriter:
             for row_id, problem in delivery.undeliverable.items():
                 connection.execute(_outbox(row_id).values(problem=problem))
 
-    def keep_late(self, camera: str, epoch: UUID, sequence: int, columns: dict[str, Any]) -> None:
-        """Keep what the model said after the deadline, beside the verdict."""
+    def keep_late(self, camera: str, epoch: UUID, columns: dict[int, dict[str, Any]]) -> None:
+        """Keep what the model said after the deadline, beside the verdicts, by their numbers.
+
+        At once: after an outage there are hundreds, and a commit each would hold the verdicts up.
+        """
         stream = self._stream(camera, epoch)
-        trigger = (
-            select(TriggerRow.id)
-            .where(TriggerRow.stream_id == stream, TriggerRow.sequence == sequence)
-            .scalar_subquery()
-        )
         with translated(self._engine), self._engine.begin() as connection:
-            connection.execute(
-                update(VerdictRow).where(VerdictRow.trigger_id == trigger).values(columns)
-            )
+            for sequence, values in columns.items():
+                trigger = (
+                    select(TriggerRow.id)
+                    .where(TriggerRow.stream_id == stream, TriggerRow.sequence == sequence)
+                    .scalar_subquery()
+                )
+                connection.execute(
+                    update(VerdictRow).where(VerdictRow.trigger_id == trigger).values(values)
+                )
 
     def open_stream(self, camera: str, epoch: UUID) -> None:
         """Note that numbers of this stream are being given out; first thing to do with a stream."""

@@ -3,6 +3,7 @@
 import queue
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +152,9 @@ class BrokerLink:
     def stop(self) -> None:
         """Disconnect in an orderly way: the last will is not sent."""
         self._client.disconnect()
-        self._client.loop_stop()
+        # paho's thread forgets itself when it ends, perhaps after `loop_stop` has seen it.
+        with suppress(AttributeError):
+            self._client.loop_stop()
 
     def _set_tls(self) -> None:
         settings = self._settings
