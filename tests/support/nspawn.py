@@ -5,7 +5,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +109,9 @@ def booted(machine: Machine, log: Path) -> Iterator[None]:
 def _find_leader(machine: Machine, outermost: int) -> bool:
     """Take note of PID 1; say whether it is there and takes commands."""
     for child in psutil.Process(outermost).children(recursive=True):
-        if child.name() == "systemd":
-            machine.leader = child.pid
+        with suppress(psutil.NoSuchProcess):  # nspawn's helpers come and go meanwhile
+            if child.name() == "systemd":
+                machine.leader = child.pid
     if not machine.leader:
         return False
     try:
