@@ -1,6 +1,6 @@
 """What images settle in closed form, without any gradient: statistics, discriminant, novelty."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.fit.features import FLIPS, FeatureStore, mixed_precision
@@ -26,9 +26,7 @@ _LEAST_SEPARATION = 0.25
 def standardise(network: Network, store: FeatureStore, good: Sequence[Sample]) -> None:
     """Set the network's feature statistics to those of the good training images."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for start in range(0, len(good), _BATCH):
-        chunk = good[start : start + _BATCH]
-        layer2, layer3 = store.batch(chunk, [0] * len(chunk))
+    for layer2, layer3 in _batches(store, good):
         merged = network.extractor.merge(layer2.float(), layer3.float()).double()
         count += merged.numel() // merged.shape[1]
         total = total + merged.sum(dim=(0, 2, 3)).cpu()
@@ -57,20 +55,36 @@ def set_decision(
         _set_discriminant(network.head.pooled, values, labels, recipe)
 
 
+def too_few(tune: Sequence[Sample], outcome: str, *, labelled: bool = True) -> str | None:
+    """Return None where there are enough images to weigh terms by, bad ones where `labelled`.
+
+    Else how many there are, the outcome, and what to do, in words.
+    """
+    bad = sum(s.label == "bad" for s in tune)
+    good = len(tune) - bad
+    if good >= _FEWEST_GOOD and (bad >= _FEWEST_BAD or not labelled):
+        return None
+    also, wanted = (f" and {bad} bad", f" and {_FEWEST_BAD}") if labelled else ("", "")
+    return (
+        f"only {good} good{also} images to tune on: {outcome}; "
+        f"add images, until {_FEWEST_GOOD}{wanted} are there"
+    )
+
+
 def weigh_noise_member(
-    network: Network, store: FeatureStore, tune: Sequence[Sample], noise_head: LeanHead
+    network: Network,
+    store: FeatureStore,
+    tune: Sequence[Sample],
+    labelled: LeanHead,
+    noise_head: LeanHead,
 ) -> float:
-    """Return what the map learned from noise counts beside the network's, learned from labels.
+    """Return what the map learned from noise counts beside the one learned from labels.
 
     Each counts by how far it sets bad tune images from good ones, in units of what it varies over
-    good ones: a map that tells nothing apart counts nothing. The network's own counts 1. With too
-    few images to tell it is 0.
+    good ones: a map that tells nothing apart counts nothing. The one from labels counts 1.
     """
-    head = network.head
     bad = np.array([s.label == "bad" for s in tune])
-    if not isinstance(head, LeanHead) or not _are_enough(bad):
-        return 0.0
-    own, beside = (_terms(network, one, store, tune)[0] for one in (head, noise_head))
+    own, beside = (_terms(network, one, store, tune)[0] for one in (labelled, noise_head))
     share = max(_separation(beside, bad), 0.0) / max(_separation(own, bad), _LEAST_SEPARATION)
     return share * float(own[~bad].std()) / max(float(beside[~bad].std()), 1e-6)
 
@@ -95,13 +109,10 @@ def weigh_pooled(
     labelled = not isinstance(head.pooled, Novelty)
     seen = [s for s in tune if labelled or s.label == "good"]
     bad = np.array([s.label == "bad" for s in seen])
-    if not _are_enough(bad, labelled=labelled):
-        also = f" and {bad.sum()} bad" if labelled else ""
-        wanted = f" and {_FEWEST_BAD}" if labelled else ""
-        say(
-            f"only {(~bad).sum()} good{also} images to tune on: the score is the map's alone, "
-            f"without the pooled features' term; add images, until {_FEWEST_GOOD}{wanted} are there"
-        )
+    outcome = "the score is the map's alone, without the pooled features' term"
+    problem = too_few(seen, outcome, labelled=labelled)
+    if problem:
+        say(problem)
         _weigh(head.pooled, 0.0)
         return
     highest, pooled = _terms(network, head, store, seen)
@@ -112,19 +123,12 @@ def weigh_pooled(
     _weigh(head.pooled, share * _deviation(highest, bad) / max(_deviation(pooled, bad), 1e-6))
 
 
-def _are_enough(bad: NDArray[np.bool_], *, labelled: bool = True) -> bool:
-    fewest = _FEWEST_BAD if labelled else 0
-    return bool((~bad).sum() >= _FEWEST_GOOD and bad.sum() >= fewest)
-
-
 def _terms(
     network: Network, head: LeanHead, store: FeatureStore, samples: Sequence[Sample]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both terms of samples, [N] each: the highest map values, and what is pooled, unweighted."""
     highest, pooled = [], []
-    for start in range(0, len(samples), _BATCH):
-        chunk = samples[start : start + _BATCH]
-        layers = store.batch(chunk, [0] * len(chunk))
+    for layers in _batches(store, samples):
         with torch.inference_mode(), mixed_precision(store.device):
             features = network.features(*layers)
             _, anomaly_map = head(features)
@@ -135,6 +139,15 @@ def _terms(
         highest.append(head.highest(anomaly_map.float()).cpu())
         pooled.append(found.squeeze(1).cpu())  # [N, 1] -> [N]
     return torch.cat(highest).double().numpy(), torch.cat(pooled).double().numpy()
+
+
+def _batches(
+    store: FeatureStore, samples: Sequence[Sample], flip: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Backbone layers of samples, in order, all in the same mirror image."""
+    for start in range(0, len(samples), _BATCH):
+        chunk = samples[start : start + _BATCH]
+        yield store.batch(chunk, [flip] * len(chunk))
 
 
 def _deviation(values: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
@@ -164,9 +177,7 @@ def _pooled(
 ) -> NDArray[np.float64]:
     """Pooled statistics of samples in one mirror image, [N, S]."""
     rows = []
-    for start in range(0, len(samples), _BATCH):
-        chunk = samples[start : start + _BATCH]
-        layers = store.batch(chunk, [flip] * len(chunk))
+    for layers in _batches(store, samples, flip):
         with torch.inference_mode():
             rows.append(pooled_statistics(network.features(*layers).float()).cpu())
     return torch.cat(rows).double().numpy()

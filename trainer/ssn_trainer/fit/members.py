@@ -11,7 +11,7 @@ from ssn_trainer.data.samples import Sample
 from ssn_trainer.data.split import Split
 from ssn_trainer.errors import UsageError
 from ssn_trainer.fit.checkpoint import Checkpoint
-from ssn_trainer.fit.decision import weigh_noise_member
+from ssn_trainer.fit.decision import too_few, weigh_noise_member
 from ssn_trainer.fit.features import FeatureStore
 from ssn_trainer.fit.loop import Trained, train
 from ssn_trainer.fit.order import Order
@@ -76,20 +76,25 @@ def add_noise_member(
 ) -> tuple[Checkpoint, ...]:
     """Train a map from noise over good images, and add it to the network's, learned from labels.
 
-    Labels teach the defects that were seen, noise whatever is unlike good parts. Raises as `train`
-    does.
+    Labels teach the defects that were seen, noise whatever is unlike good parts. Where the tune
+    part is too small to say what each is worth, none is trained, and the console is told. Raises
+    as `train` does.
     """
+    problem = too_few(seen.tune, "the map is that from labels alone, without one from noise")
+    if problem:
+        console.print(problem)
+        return ()
     labelled = network.head
     alone = choose_recipe(order, Regime.UNSUPERVISED)
     alone = replace(alone, members=1, epochs=min(alone.epochs, recipe.epochs))
     good = visible(seen, Regime.UNSUPERVISED)
-    named = replace(order, name=f"{order.name}.noise")
+    named = replace(order, name=f"{order.name}.noise")  # no bundle's name has a dot
     _, checkpoints = train_members(
         network, store, good, Regime.UNSUPERVISED, alone, named, console, "from noise, "
     )
     noise_head, network.head = network.head, labelled
     if isinstance(labelled, LeanHead) and isinstance(noise_head, LeanHead):
-        weight = weigh_noise_member(network, store, seen.tune, noise_head)
+        weight = weigh_noise_member(network, store, seen.tune, labelled, noise_head)
         console.print(f"the map from noise counts {weight:.2f} beside that from labels")
         if weight > 0:
             network.head = sum_head([labelled, noise_head], [1.0, weight])
