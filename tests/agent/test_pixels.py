@@ -41,6 +41,13 @@ def test_a_gray_file_stays_gray(suffix: str) -> None:
     assert np.array_equal(decode_image(encode(suffix, SCENE[:, :, 0]), "gray"), SCENE[:, :, 0])
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_file_of_16_bits_is_refused_not_scaled(suffix: str) -> None:
+    data = cv2.imencode(suffix, SCENE[:, :, 0].astype(np.uint16) * 16)[1].tobytes()
+    with pytest.raises(ImageError, match="deep: 16 bits a value, where 8 are taken"):
+        decode_image(data, "deep")
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", ALL)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])

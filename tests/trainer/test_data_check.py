@@ -190,6 +190,13 @@ def test_a_damaged_image_does_not_make_its_group_a_leak(sound: Path) -> None:
     only(check(sound), "error", "unreadable")
 
 
+def test_images_of_16_bits_are_told_before_any_work(sound: Path) -> None:
+    deep = np.arange(2000, dtype=np.uint16).reshape(40, 50)
+    assert cv2.imwrite(str(sound / "good" / "0.png"), deep)
+    finding = only(check(sound), "error", "unreadable")
+    assert "good/0.png: 16 bits a value, where 8 are taken" in finding.message
+
+
 def test_a_layout_that_is_not_known_is_one_error(tmp_path: Path) -> None:
     report = check(tmp_path / "absent")
     assert "absent" in only(report, "error", "layout").message

@@ -108,7 +108,7 @@ def facts(samples: list[Sample], **changes: Any) -> Facts:
     values: dict[str, Any] = {
         "manifest": MANIFEST,
         "making": Making({"epochs": 6}, 12.34),
-        "dataset": DataSet(Path("/data"), "folder", "the name", tuple(samples), 0, ("2 skipped",)),
+        "dataset": DataSet(Path("/data"), "folder", "the name", tuple(samples), ("2 skipped",)),
         "split": Split(tuple(samples[:2]), (), tuple(samples)),
         "seed": 7,
         "threshold": Threshold(method="highest F1", good_images=3, bad_images=4),
@@ -167,7 +167,7 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
         sample(tmp_path, f"{evil}/<b>a.png", 0.2, kind=evil),
         sample(tmp_path, f"{quote}/b.png", 0.8, kind=quote),
     ]
-    dataset = DataSet(tmp_path, "folder", evil, tuple(samples), 0, (evil,))
+    dataset = DataSet(tmp_path, "folder", evil, tuple(samples), (evil,))
     report = render(facts(samples, dataset=dataset, making=Making({evil: evil})))
     page = Page(report)
     assert b"<script" not in report

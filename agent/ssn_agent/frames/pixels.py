@@ -22,14 +22,29 @@ MAX_PIXELS = 64 * 10**6
 def decode_image(data: bytes, name: str) -> Pixels:
     """Decode an image file's bytes into gray [H, W] or RGB [H, W, 3] uint8, as the file has it.
 
-    Raises ImageError, naming `name`, where the bytes are no image or the image is too large.
+    Raises ImageError, naming `name`, where the bytes are no image, the image is too large, or its
+    values are not of 8 bits: how to scale others to 8 nobody but their maker knows.
     """
+    pixels = decode_values(data, name)
+    if pixels.dtype != np.uint8:
+        msg = (
+            f"{name}: {8 * pixels.dtype.itemsize} bits a value, where 8 are taken; save it with 8 "
+            "bits, scaled as what the camera on the line delivers"
+        )
+        raise ImageError(msg)
+    return np.ascontiguousarray(pixels)
+
+
+def decode_values(data: bytes, name: str) -> NDArray[Any]:
+    """Decode as `decode_image`, but to values of the depth that the file has. Raises ImageError."""
     if len(data) > MAX_FILE_BYTES:
         msg = f"{name}: {len(data)} bytes; images up to {MAX_FILE_BYTES} bytes are taken"
         raise ImageError(msg)
     check_complete(data, name)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+        pixels = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+        )
     except cv2.error as error:
         msg = f"{name}: not a readable image ({error.err or 'OpenCV refuses it'}); replace the file"
         raise ImageError(msg) from error
@@ -40,9 +55,7 @@ def decode_image(data: bytes, name: str) -> Pixels:
     if height * width > MAX_PIXELS:
         msg = f"{name}: {width} x {height} pixels; up to {MAX_PIXELS} are taken"
         raise ImageError(msg)
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(pixels, dtype=np.uint8)
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def check_complete(data: bytes, name: str) -> None:
@@ -83,15 +96,23 @@ def _bmp_size(data: bytes) -> int:
 
 def read_image(path: Path) -> Pixels:
     """Read an image file; see `decode_image`. Raises ImageError, also where it cannot be opened."""
+    return decode_image(_read_file(path), str(path))
+
+
+def read_values(path: Path) -> NDArray[Any]:
+    """Read an image file in its own depth; see `decode_values`. Raises ImageError likewise."""
+    return decode_values(_read_file(path), str(path))
+
+
+def _read_file(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             msg = f"{path}: larger than the {MAX_FILE_BYTES} bytes that are taken"
             raise ImageError(msg)
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
         raise ImageError(msg) from error
-    return decode_image(data, str(path))
 
 
 def format_of(image: Pixels) -> PixelFormat:

@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import Pixels, decode_image, read_image
+from ssn_agent.frames.pixels import Pixels, decode_image, read_values
 from ssn_trainer.data.duplicates import Thumbnail, thumbnail
 from ssn_trainer.data.listing import Label, Listed
 
@@ -63,14 +62,11 @@ def read_images(images: Sequence[Listed]) -> tuple[list[Read], list[str]]:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Return where a mask is above zero in any channel, bool [H, W]. Raises ImageError.
+    """Return where a mask of any depth is above zero in any channel, bool [H, W].
 
-    `read_image` scales 16 bits to 8, which makes 1 to 255 zero; so it checks, and the values are
-    decoded once more in their own depth.
+    Raises ImageError.
     """
-    checked = read_image(path)
-    deep = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    values = checked if deep is None else deep
+    values = read_values(path)
     marked = values.reshape(*values.shape[:2], -1) > 0  # [H, W] or [H, W, 3] -> [H, W, C]
     return np.asarray(marked.any(axis=2))
 

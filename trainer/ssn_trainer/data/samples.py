@@ -44,10 +44,8 @@ class DataSet:
     grouped_by: str
     """How images of one part were told, in words."""
     samples: tuple[Sample, ...]
-    unlabelled: int = 0
-    """Images passed over because they have no label yet."""
     notes: tuple[str, ...] = ()
-    """What was passed over, these among it, and why."""
+    """What was passed over, and why."""
 
 
 def load(
@@ -188,14 +186,8 @@ def _read(listing: Listing, images: Sequence[Listed], group_by: str | None) -> D
 
 
 def _data_set(listing: Listing, read: Sequence[Read], grouping: Grouping) -> DataSet:
-    return DataSet(
-        listing.root,
-        listing.layout,
-        grouping.words,
-        make_samples(read, grouping),
-        listing.unlabelled,
-        listing.notes,
-    )
+    samples = make_samples(read, grouping)
+    return DataSet(listing.root, listing.layout, grouping.words, samples, listing.notes)
 
 
 def _refuse_unfit(faults: list[str], total: int) -> None:
