@@ -208,6 +208,12 @@ def test_the_bundle_lists_every_image_with_its_part(weak: Fitted) -> None:
         assert [i["digest"] for i in listed["parts"][part]] == [s.digest for s in samples]
 
 
+def test_the_bundle_tells_recipe_and_masks_to_programs_too(weak: Fitted) -> None:
+    settings = json.loads(Bundle.open(weak.packed.path).read("data.json"))["settings"]
+    told = [settings[name] for name in ("preset", "weights", "batch", "noise_member", "masks")]
+    assert told == ["default", "none", 8, True, 0]
+
+
 def test_without_labels_the_map_weighs_twice_the_novelty_over_good_tune_images(
     unsupervised: Learned,
 ) -> None:

@@ -104,9 +104,10 @@ def pack(
 
     Threshold (within `limits`) and calibration come from the tune part, metrics from the test part
     (all None where the layout marks the test part: `eval` gives them then). `making` is told in the
-    report. `half_weights` rounds the stored weights to float16 before any of these are taken, and
-    keeps the report's pictures small. `twins`: the precisions to try beside fp32; one that costs
-    too much accuracy is left out, with a remark. `advance` is told how many images are judged.
+    report, its settings in `data.json` as well. `half_weights` rounds the stored weights to float16
+    before any of these are taken, and keeps the report's pictures small. `twins`: the precisions to
+    try beside fp32; one that costs too much accuracy is left out, with a remark. `advance` is told
+    how many images are judged.
 
     The bundle appears at its path only when its vectors were replayed. Raises PackError where they
     are not reproduced or graph and network differ, DataError, EngineError and OSError.
@@ -131,7 +132,7 @@ def pack(
     good_scores = judge(engine.run, good, height, width, advance).scores
     reference = describe(good, good_scores, height, width)
 
-    files[_DATA] = _json(_list_data(data))
+    files[_DATA] = _json(_list_data(data, making))
     files[_REFERENCE] = _json(reference)
     entries, tolerance = _add_vectors(files, vectors, engine, height, width)
     manifest = _manifest(network, title) | {
@@ -275,7 +276,7 @@ def _check_parity(network: Network, engine: OrtCpuEngine, samples: Sequence[Samp
                 raise PackError(msg)
 
 
-def _list_data(data: Labelled) -> dict[str, object]:
+def _list_data(data: Labelled, making: Making) -> dict[str, object]:
     """Return the content of `data.json`."""
     split = data.split
 
@@ -289,6 +290,7 @@ def _list_data(data: Labelled) -> dict[str, object]:
         "layout": data.dataset.layout,
         "grouped_by": data.dataset.grouped_by,
         "seed": data.seed,
+        "settings": dict(making.settings),
         "parts": {
             "train": listed(split.train),
             "tune": listed(split.tune),
