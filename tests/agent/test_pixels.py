@@ -106,12 +106,7 @@ def test_a_row_of_a_batch_is_filled_with_what_the_plain_way_gives(shape: tuple[i
     batch = np.full((3, 64, 48, 3), 7, np.uint8)
     row = batch[1]
     assert to_network_input(image, 64, 48, out=row) is row
-    plain = np.ascontiguousarray(image)
-    if shape[:2] != (64, 48):
-        how = cv2.INTER_AREA if shape[0] > 64 else cv2.INTER_LINEAR
-        plain = cv2.resize(plain, (48, 64), interpolation=how).astype(np.uint8)
-    if plain.ndim == 2:
-        plain = np.stack([plain] * 3, axis=2)
+    plain = to_network_input(np.ascontiguousarray(image), 64, 48)
     assert np.array_equal(row, plain)
     assert (batch[::2] == 7).all()
 
@@ -133,6 +128,35 @@ def test_pixels_of_another_depth_or_channel_count_are_refused(
 ) -> None:
     with pytest.raises(ImageError, match="8 bits"):
         to_network_input(np.zeros(shape, kind), 64, 48)
+
+
+def vertical_line(column: int) -> Pixels:
+    image = np.full((480, 640), 200, np.uint8)
+    image[:, column] = 0
+    return image
+
+
+@pytest.mark.parametrize("size", [(256, 256), (192, 256), (100, 90), (300, 300), (400, 64)])
+def test_a_thin_line_weighs_the_same_wherever_it_lies(size: tuple[int, int]) -> None:
+    weights, expected = [], 200 * size[1] / 640
+    for column in range(300, 340):
+        made = to_network_input(vertical_line(column), *size)
+        weights.append((200.0 - made[size[0] // 2, :, 0]).sum())
+    assert 0.75 * expected <= min(weights)
+    assert max(weights) <= 1.25 * expected
+
+
+@pytest.mark.parametrize(
+    "shape", [(128, 192), (77, 61, 3), (120, 90), (65, 300, 3), (480, 640), (1080, 1920, 3)]
+)
+def test_shrinking_answers_as_averages_over_areas_do(shape: tuple[int, ...]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    coarse = cv2.GaussianBlur(noise, (0, 0), shape[0] / 64).astype(np.float64)
+    image = np.clip(128 + 50 * (coarse - coarse.mean()) / coarse.std(), 0, 255).astype(np.uint8)
+    by_area = cv2.resize(image, (48, 64), interpolation=cv2.INTER_AREA).astype(np.float64)
+    made = to_network_input(image, 64, 48).astype(np.float64)
+    made = made[..., 0] if image.ndim == 2 else made
+    assert np.sqrt(np.mean((made - by_area) ** 2)) < 0.1 * by_area.std()
 
 
 def test_shrinking_averages_instead_of_picking_pixels() -> None:

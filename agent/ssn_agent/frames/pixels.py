@@ -17,6 +17,8 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 MAX_FILE_BYTES = 256 * 2**20
 MAX_TRAILER_BYTES = 2**16
 MAX_PIXELS = 64 * 10**6
+_SAMPLE_PX = 1.25
+"""How far apart bilinear samples may lie: a line of one pixel keeps 3/4 of its weight at least."""
 
 
 def decode_image(data: bytes, name: str) -> Pixels:
@@ -130,22 +132,45 @@ def format_of(image: Pixels) -> PixelFormat:
 
 
 def to_network_input(image: Pixels, height: int, width: int, out: Pixels | None = None) -> Pixels:
-    """Resize to RGB [height, width, 3] uint8: by area when shrinking, bilinear when enlarging.
+    """Resize to RGB [height, width, 3] uint8: see `_shrunk`, and bilinear when enlarging.
 
     The result is written into `out` where that is given: contiguous, of this shape and type.
     Raises ImageError; see `format_of`.
     """
     format_of(image)
     made = np.empty((height, width, 3), np.uint8) if out is None else out
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # One channel is resized, not three of the same.
+    into = made if image.ndim == 3 else None
     resized: NDArray[Any] = image
-    if image.shape[:2] != (height, width):
-        # One channel is resized, not three of the same.
-        into = made if image.ndim == 3 else None
-        resized = cv2.resize(image, (width, height), dst=into, interpolation=interpolation)
+    if image.shape[0] >= height and image.shape[1] >= width and image.shape[:2] != (height, width):
+        resized = _shrunk(image, height, width, into)
+    elif image.shape[:2] != (height, width):
+        resized = cv2.resize(image, (width, height), dst=into, interpolation=cv2.INTER_LINEAR)
     if resized.ndim == 2:
         cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB, dst=made)
     elif resized is not made:
         made[...] = resized
     return made
+
+
+def _shrunk(image: Pixels, height: int, width: int, into: Pixels | None) -> NDArray[Any]:
+    """Sample bilinearly twice as densely as asked for, and halve: means of 2 x 2.
+
+    Samples lie at most `_SAMPLE_PX` apart, so that no pixel is passed over: a larger image is first
+    halved. It is close to `INTER_AREA` and takes a fraction of its time: OpenCV has fast code for
+    halves, not for ratios with a fraction (docs/performance.md). What shrinks far more along one
+    axis than along the other is left to `INTER_AREA`.
+    """
+    shrinking: NDArray[Any] = image
+    while _is_too_large(shrinking, height, width):
+        half = shrinking.shape[1] // 2, shrinking.shape[0] // 2
+        if half[0] < width or half[1] < height:
+            return cv2.resize(shrinking, (width, height), dst=into, interpolation=cv2.INTER_AREA)
+        shrinking = cv2.resize(shrinking, half, interpolation=cv2.INTER_AREA)
+    dense = cv2.resize(shrinking, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(dense, (width, height), dst=into, interpolation=cv2.INTER_AREA)
+
+
+def _is_too_large(image: NDArray[Any], height: int, width: int) -> bool:
+    rows, columns = float(image.shape[0]), float(image.shape[1])
+    return max(rows / height, columns / width) > 2 * _SAMPLE_PX
