@@ -18,7 +18,7 @@ help:
 	@echo "make chaos        the agent under faults, beside a witness (15 minutes, as root)"
 	@echo "make soak-runtime the same for two hours, into docs/chaos.json; goes on where it was cut off"
 	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
-	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 20 minutes)"
+	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 15 minutes)"
 
 # The agent as a station gets it: no torch.
 .venv-demo/installed: pyproject.toml constraints.txt

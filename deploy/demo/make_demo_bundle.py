@@ -8,7 +8,7 @@
 
     python deploy/demo/make_demo_bundle.py [--work DIR] [--out FILE] [--check-only]
 
-About 20 minutes on two cores. Everything follows from the seeds below.
+About 15 minutes on two cores. Everything follows from the seeds below.
 """
 
 import argparse

@@ -156,7 +156,7 @@ def test_shrinking_answers_as_averages_over_areas_do(shape: tuple[int, ...]) -> 
     by_area = cv2.resize(image, (48, 64), interpolation=cv2.INTER_AREA).astype(np.float64)
     made = to_network_input(image, 64, 48).astype(np.float64)
     made = made[..., 0] if image.ndim == 2 else made
-    assert np.sqrt(np.mean((made - by_area) ** 2)) < 0.1 * by_area.std()
+    assert np.sqrt(np.mean((made - by_area) ** 2)) < 0.15 * by_area.std()
 
 
 def test_shrinking_averages_instead_of_picking_pixels() -> None:
