@@ -25,6 +25,7 @@ from ssn_trainer.measure.metrics import image_metrics
 from ssn_trainer.model.extractor import Extractor
 from ssn_trainer.model.heads import LeanHead, Novelty, SuperSimpleNetHead, pooled_statistics
 from ssn_trainer.model.weights import build_backbone
+from support.pictures import draw
 
 from .conftest import SIZE, draw_parts, judge_test_part, learn_from_folder, order, quiet_fit
 
@@ -158,6 +159,28 @@ def test_a_cached_entry_that_is_damaged_or_of_another_shape_is_computed_again(
     save_file({name: torch.full_like(layer, torch.nan) for name, layer in whole.items()}, sick)
     for before, after in zip(first, layers(), strict=True):
         assert torch.equal(before, after)
+
+
+def test_features_of_other_weights_or_of_what_an_image_was_before_are_not_taken_from_the_cache(
+    tmp_path: Path,
+) -> None:
+    data = draw_parts(tmp_path / "data", good=1, bad=0)
+    cache = tmp_path / "cache"
+
+    def layer2(seed: int, folder: Path) -> Tensor:
+        extractor = Extractor(build_backbone("resnet18", "none", seed), 1)
+        store = FeatureStore(extractor, folder, 64, 64, torch.device("cpu"))
+        samples = load(data, ".*").samples
+        store.fill(samples, flips=False, advance=lambda _: None)
+        return store.batch(samples, [0])[0]
+
+    first, other = layer2(0, cache), layer2(1, cache)
+    assert not torch.equal(first, other)
+    (image,) = data.glob("good/*.png")
+    draw(image, seed=5)
+    changed = layer2(0, cache)
+    assert not torch.equal(first, changed)
+    assert torch.equal(changed, layer2(0, tmp_path / "empty"))
 
 
 def test_features_wait_in_their_files_and_one_that_has_gone_is_said(
