@@ -1,18 +1,24 @@
 """`ssn-agent`: the command line, thin. What it calls does the work."""
 
 import sys
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ssn_agent import __version__
 from ssn_agent.errors import AgentError, SettingsError
 from ssn_agent.inference.settings import EngineName
 from ssn_agent.settings import DEFAULT_PATH, Settings, load_settings
+from ssn_contract.messages import InvalidReason, VerdictKind
+
+if TYPE_CHECKING:
+    from ssn_agent.ledger.query import Filter
 
 app = typer.Typer(
     help="Watches cameras and decides part by part: PASS, FAIL or INVALID.",
@@ -170,20 +176,101 @@ def ledger_stats(ledger: LedgerOption = None, config: ConfigOption = DEFAULT_PAT
     Console().print(table)
 
 
-@ledger_app.command("export")
-def ledger_export(
-    out: Annotated[Path | None, typer.Option(help="CSV file; default: standard output.")] = None,
+SinceOption = Annotated[
+    str | None, typer.Option(help="From this time on: 2026-05-04T06:00 (UTC), or 90m, 8h, 7d ago.")
+]
+UntilOption = Annotated[str | None, typer.Option(help="Before this time, given likewise.")]
+CameraOption = Annotated[str | None, typer.Option(help="Of this camera.")]
+VerdictOption = Annotated[
+    VerdictKind | None, typer.Option(case_sensitive=False, help="With this verdict.")
+]
+ReasonOption = Annotated[InvalidReason | None, typer.Option(help="INVALID for this reason.")]
+ModelOption = Annotated[
+    str | None, typer.Option(help="By this bundle: NAME, NAME-VERSION, or its digest's beginning.")
+]
+PartOption = Annotated[str | None, typer.Option(help="Of the part with this id.")]
+
+
+@ledger_app.command("query")
+def ledger_query(
+    since: SinceOption = None,
+    until: UntilOption = None,
+    camera: CameraOption = None,
+    verdict: VerdictOption = None,
+    reason: ReasonOption = None,
+    model: ModelOption = None,
+    part: PartOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    as_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     ledger: LedgerOption = None,
     config: ConfigOption = DEFAULT_PATH,
 ) -> None:
-    """Write every verdict as CSV, oldest first."""
-    from ssn_agent.ledger.reader import export, export_csv, open_ledger
+    """Print verdicts, newest first."""
+    from ssn_agent.ledger.query import as_json, newest
+    from ssn_agent.ledger.reader import open_ledger
 
+    wanted = _filter(since, until, camera, verdict, reason, model, part)
+    rows = newest(open_ledger(_ledger_path(ledger, config)), wanted, limit)
+    if as_lines:
+        for row in rows:
+            typer.echo(as_json(row))
+        return
+    table = Table("triggered (UTC)", "camera", "number", "part", "verdict", "score", "model", "ms")
+    for row in rows:
+        table.add_row(
+            f"{row.triggered_at:%Y-%m-%d %H:%M:%S}",
+            row.camera,
+            str(row.sequence),
+            escape(row.part_id or "-"),
+            f"{row.verdict} {row.reason}" if row.reason else row.verdict,
+            "-" if row.score is None else f"{row.score:.3f}",
+            f"{row.bundle_name} {row.bundle_version}" if row.bundle_name else "-",
+            _figure(row.latency_ms),
+        )
+    Console().print(table)
+    if len(rows) == limit:
+        typer.echo(f"the newest {limit}; --limit shows more", err=True)
+
+
+@ledger_app.command("export")
+def ledger_export(
+    out: Annotated[Path | None, typer.Option(help="CSV file; default: standard output.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    camera: CameraOption = None,
+    verdict: VerdictOption = None,
+    reason: ReasonOption = None,
+    model: ModelOption = None,
+    part: PartOption = None,
+    ledger: LedgerOption = None,
+    config: ConfigOption = DEFAULT_PATH,
+) -> None:
+    """Write verdicts as CSV, oldest first."""
+    from ssn_agent.ledger.query import export, export_csv
+    from ssn_agent.ledger.reader import open_ledger
+
+    wanted = _filter(since, until, camera, verdict, reason, model, part)
     engine = open_ledger(_ledger_path(ledger, config))
     if out is None:
-        export_csv(engine, sys.stdout)
+        export_csv(engine, sys.stdout, wanted)
     else:
-        typer.echo(f"{out}: {export(engine, out)} verdicts", err=True)
+        typer.echo(f"{out}: {export(engine, out, wanted)} verdicts", err=True)
+
+
+def _filter(
+    since: str | None,
+    until: str | None,
+    camera: str | None,
+    verdict: VerdictKind | None,
+    reason: InvalidReason | None,
+    model: str | None,
+    part: str | None,
+) -> "Filter":
+    from ssn_agent.ledger.query import Filter, point_in_time
+
+    now = datetime.now(timezone.utc)
+    times = [None if text is None else point_in_time(text, now) for text in (since, until)]
+    return Filter(times[0], times[1], camera, verdict, reason, model, part)
 
 
 def _figure(value: float | None) -> str:

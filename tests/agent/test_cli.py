@@ -276,3 +276,73 @@ def test_the_version_is_told(ssn_agent: Callable[..., Result]) -> None:
     code, out, _ = ssn_agent("--version")
     assert code == 0
     assert out.startswith("ssn-agent ")
+
+
+def test_a_query_shows_the_newest_verdicts_first(
+    ssn_agent: Callable[..., Result], ledger: Settings
+) -> None:
+    code, out, _ = ssn_agent("ledger", "query", "--ledger", ledger.ledger_path, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["sequence"] for line in lines] == [3, 2, 1]
+    assert lines[1]["verdict"] == "FAIL"
+    assert lines[1]["part_id"] == "part, FAIL"
+    assert lines[1]["defects"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sequences"),
+    [
+        (["--verdict", "fail"], [2]),
+        (["--part", "part, PASS"], [3, 1]),
+        (["--camera", "right"], []),
+        (["--camera", "left", "--limit", "2"], [3, 2]),
+        (["--reason", "late"], []),
+        (["--model", "brightness"], [3, 2, 1]),
+        (["--model", "brightness-1.0.0"], [3, 2, 1]),
+        (["--model", "brightness-9"], []),
+        (["--since", "2000-01-01"], [3, 2, 1]),
+        (["--since", "1s"], []),
+        (["--until", "2000-01-01T00:00:00Z"], []),
+        (["--until", "2999-01-01T00:00+02:00"], [3, 2, 1]),
+    ],
+)
+def test_a_query_and_an_export_hold_what_is_asked_for(
+    ssn_agent: Callable[..., Result], ledger: Settings, options: list[str], sequences: list[int]
+) -> None:
+    where = ["--ledger", str(ledger.ledger_path), *options]
+    _, out, _ = ssn_agent("ledger", "query", "--json", *where)
+    assert [json.loads(line)["sequence"] for line in out.splitlines()] == sequences
+    if "--limit" in options:
+        return
+    _, out, _ = ssn_agent("ledger", "export", *where)
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [int(row["sequence"]) for row in rows] == sorted(sequences)
+
+
+def test_a_querys_table_names_part_verdict_and_model(
+    ssn_agent: Callable[..., Result], ledger: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, err = ssn_agent("ledger", "query", "--ledger", ledger.ledger_path, "--limit", 1)
+    assert "part, PASS" in out
+    assert "brightness 1.0.0" in out
+    assert "the newest 1; --limit shows more" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--since", "yesterday"], "'yesterday' is no time"),
+        (["--until", "999999d"], "'999999d' is no time"),
+        (["--verdict", "MAYBE"], "MAYBE"),
+        (["--limit", "0"], "--limit"),
+    ],
+)
+def test_a_wrong_query_is_wrong_use_that_names_what_is_wrong(
+    ssn_agent: Callable[..., Result], ledger: Settings, options: list[str], named: str
+) -> None:
+    code, out, err = ssn_agent("ledger", "query", "--ledger", ledger.ledger_path, *options)
+    assert code == 2
+    assert named in err
+    assert not out
