@@ -1,17 +1,17 @@
 """The one writer of the ledger: verdicts with their messages in one transaction, then the rest."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, Table, Update, bindparam, func, insert, select, update
 
-from ssn_agent.errors import LedgerError
 from ssn_agent.ledger.database import translated
 from ssn_agent.ledger.tables import (
+    Base,
     DefectRow,
     OutboxRow,
     SettingsChange,
@@ -21,9 +21,24 @@ from ssn_agent.ledger.tables import (
 )
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, trigger_row, verdict_row
 from ssn_agent.publish.outbox import Delivery, Message
-from ssn_contract.messages import Verdict
 
 _UNDELIVERED = OutboxRow.published_at.is_(None) & OutboxRow.problem.is_(None)
+
+
+def _table(rows: type[Base]) -> Table:
+    return cast("Table", rows.__table__)  # declared as what a mapped class may be, too
+
+
+# Made once: to make one takes longer than to execute it.
+_TRIGGERS, _OUTBOX = _table(TriggerRow), _table(OutboxRow)
+_NEW_TRIGGERS = insert(_TRIGGERS).returning(_TRIGGERS.c.id, sort_by_parameter_order=True)
+_PRESENT = select(_TRIGGERS.c.sequence).where(
+    _TRIGGERS.c.stream_id == bindparam("stream"),
+    _TRIGGERS.c.sequence.between(bindparam("first"), bindparam("last")),
+)
+_ONE_MESSAGE = update(_OUTBOX).where(_OUTBOX.c.id == bindparam("message"))
+_PUBLISHED = _ONE_MESSAGE.values(published_at=bindparam("value"))
+_UNDELIVERABLE = _ONE_MESSAGE.values(problem=bindparam("value"))
 
 
 @dataclass(frozen=True)
@@ -78,12 +93,9 @@ class LedgerWriter:
         commit and the note of it in the journal.
         """
         with translated(self._engine), self._engine.begin() as connection:
-            for item in decided:
-                self._insert(connection, item)
-            for row_id, at in delivery.published.items():
-                connection.execute(_outbox(row_id).values(published_at=at))
-            for row_id, problem in delivery.undeliverable.items():
-                connection.execute(_outbox(row_id).values(problem=problem))
+            self._insert(connection, self._missing(connection, decided))
+            _note(connection, _PUBLISHED, delivery.published)
+            _note(connection, _UNDELIVERABLE, delivery.undeliverable)
 
     def keep_late(self, camera: str, epoch: UUID, columns: dict[int, dict[str, Any]]) -> None:
         """Keep what the model said after the deadline, beside the verdicts, by their numbers.
@@ -116,7 +128,8 @@ class LedgerWriter:
         with translated(self._engine), self._engine.begin() as connection:
             stream = connection.execute(known).scalar()
             if stream is None:
-                stream = _insert(connection, Stream, values)
+                new = insert(Stream).values(values).returning(Stream.id)
+                stream = connection.execute(new).scalar_one()
             connection.execute(
                 update(Stream).where(Stream.id == stream).values(closed_sequence=None)
             )
@@ -208,48 +221,44 @@ class LedgerWriter:
             }
             connection.execute(insert(SettingsChange).values(change))
 
-    def _insert(self, connection: Connection, item: Decided) -> None:
-        stream = self._stream(item.header.camera, item.header.epoch)
-        if self._has(connection, stream, item.entry.sequence):
-            return
-        trigger_id = _insert(connection, TriggerRow, {"stream_id": stream, **trigger_row(item)})
-        owner = {"trigger_id": trigger_id}
-        connection.execute(insert(VerdictRow), [{**owner, **verdict_row(item.message)}])
-        _insert_all(connection, DefectRow, _defect_rows(item.message, owner))
-        outbox = [{**owner, **row} for row in self._messages.outbox(item.message)]
-        _insert_all(connection, OutboxRow, outbox)
+    def _missing(self, connection: Connection, decided: Sequence[Decided]) -> list[Decided]:
+        """Return those whose triggers are not there yet."""
+        wanted: dict[int, list[int]] = {}
+        for item in decided:
+            wanted.setdefault(self._stream_of(item), []).append(item.entry.sequence)
+        present = set()
+        for stream, sequences in wanted.items():
+            rows = connection.execute(
+                _PRESENT, {"stream": stream, "first": min(sequences), "last": max(sequences)}
+            )
+            present |= {(stream, sequence) for sequence in rows.scalars()}
+        return [d for d in decided if (self._stream_of(d), d.entry.sequence) not in present]
 
-    def _has(self, connection: Connection, stream: int, sequence: int) -> bool:
-        query = select(TriggerRow.id).where(
-            TriggerRow.stream_id == stream, TriggerRow.sequence == sequence
-        )
-        return connection.execute(query).first() is not None
+    def _insert(self, connection: Connection, decided: Sequence[Decided]) -> None:
+        """Insert triggers, then what hangs on them, each kind of row at once."""
+        if not decided:
+            return
+        triggers = [{"stream_id": self._stream_of(item), **trigger_row(item)} for item in decided]
+        ids = connection.execute(_NEW_TRIGGERS, triggers).scalars().all()
+        verdicts, defects, outbox = [], [], []
+        for trigger_id, item in zip(ids, decided, strict=True):
+            owner = {"trigger_id": trigger_id}
+            verdicts.append({**owner, **verdict_row(item.message)})
+            defects += [{**owner, **defect.model_dump()} for defect in item.message.defects]
+            outbox += [{**owner, **row} for row in self._messages.outbox(item.message)]
+        for table, rows in ((VerdictRow, verdicts), (DefectRow, defects), (OutboxRow, outbox)):
+            if rows:
+                connection.execute(insert(_table(table)), rows)
+
+    def _stream_of(self, item: Decided) -> int:
+        return self._stream(item.header.camera, item.header.epoch)
 
     def _stream(self, camera: str, epoch: UUID) -> int:
         return self._streams[camera, epoch]
 
 
-def _insert(
-    connection: Connection, table: type[Stream | TriggerRow], values: dict[str, Any]
-) -> int:
-    key = connection.execute(insert(table).values(values)).inserted_primary_key
-    if key is None:
-        msg = f"the database gave no key for a new row of {table.__tablename__}"
-        raise LedgerError(msg)
-    return int(key[0])
-
-
-def _insert_all(
-    connection: Connection, table: type[DefectRow | OutboxRow], rows: Iterable[dict[str, Any]]
-) -> None:
-    rows = list(rows)
-    if rows:
-        connection.execute(insert(table), rows)
-
-
-def _outbox(row_id: int) -> Any:
-    return update(OutboxRow).where(OutboxRow.id == row_id)
-
-
-def _defect_rows(message: Verdict, owner: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{**owner, **defect.model_dump()} for defect in message.defects]
+def _note(connection: Connection, update_one: Update, values: Mapping[int, Any]) -> None:
+    """Note something of each of these messages of the outbox."""
+    if values:
+        rows = [{"message": row_id, "value": value} for row_id, value in values.items()]
+        connection.execute(update_one, rows)
