@@ -6,8 +6,9 @@ The real ledger process (`python -m ssn_agent.ledger.process`), SQLite on the fi
 --scratch, mosquitto at QoS 1 on this machine. This program writes triggers with their results into
 a camera's journal as capture and inference would, as fast as they are committed; each fourth a FAIL
 with four defects, 0.9 KB a message in the mean. Then the broker is ended, a backlog is written, and
-the broker started again. One line of JSON: verdicts a second from the first trigger to the last PUBACK noted, for the
-backlog from the broker's return; from a decision to its commit in milliseconds; the message's size.
+the broker started again. One line of JSON: verdicts a second from the first trigger to the last
+PUBACK noted, for the backlog from the broker's return; from a decision to its commit in
+milliseconds; the message's size.
 """
 
 import argparse
