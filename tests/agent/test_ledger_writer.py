@@ -1,6 +1,7 @@
 """What a committed verdict leaves in the ledger: one trigger, one verdict, defects, messages."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -159,6 +160,20 @@ def test_counts_are_those_of_one_camera_in_one_epoch_at_one_station(
     assert open_writer(moved).counts("left", EPOCH) == Counts()
     assert writer.committed("left", EPOCH, 2) == {2, 3, 4, 5}
     assert writer.committed("right", EPOCH, 1) == set()
+
+
+def test_counts_outlive_the_rows_that_were_counted(
+    settings: Settings, writer: LedgerWriter, journal: Journal
+) -> None:
+    late = Captured(InvalidReason.UNREADABLE)
+    kept = [closed(settings, journal, judged(Outcome.PASS)), closed(settings, journal, None, late)]
+    writer.write(kept, Delivery())
+    writer.write(kept, Delivery())  # again, as after a death before it was noted in the journal
+    with closing(sqlite3.connect(settings.ledger_path)) as connection, connection:
+        for table in ("outbox", "verdicts", "triggers"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- our own names
+    counts = open_writer(settings).counts("left", EPOCH)
+    assert (counts.passed, counts.failed, dict(counts.invalid)) == (1, 0, {"unreadable": 1})
 
 
 def test_the_newest_stream_tells_whether_it_was_closed_well(writer: LedgerWriter) -> None:

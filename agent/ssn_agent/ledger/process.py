@@ -44,7 +44,7 @@ ACK_DELAY_S = 0.2
 STATUS_S = 2.0
 LEDGER_RETRY_S = 1.0
 OPEN_S = 120.0
-"""To take up where the process before stopped: it counts the verdicts of an epoch, of millions."""
+"""To take up where the process before stopped, on a slow disk."""
 DRAIN_S = 10.0
 """How long an orderly end waits for the broker; what is left is sent at the next start."""
 WRITE_S = 10.0

@@ -109,6 +109,18 @@ class VerdictRow(Base):
     late_ms: Mapped[float | None] = mapped_column(Float)
 
 
+class VerdictCount(Base):
+    """How many verdicts of a kind a stream has had, whether their rows are still kept or not."""
+
+    __tablename__ = "verdict_counts"
+
+    stream_id: Mapped[int] = mapped_column(ForeignKey("streams.id"), primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(8), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Empty where there is none: a key has no nulls."""
+    count: Mapped[int]
+
+
 class DefectRow(Base):
     """A region of a FAIL; box and area are null where it is the peak of the map alone."""
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table, Update, bindparam, func, insert, select, update
+from sqlalchemy.dialects import sqlite
 
 from ssn_agent.ledger.database import translated
 from ssn_agent.ledger.tables import (
@@ -17,6 +18,7 @@ from ssn_agent.ledger.tables import (
     SettingsChange,
     Stream,
     TriggerRow,
+    VerdictCount,
     VerdictRow,
 )
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, trigger_row, verdict_row
@@ -30,11 +32,16 @@ def _table(rows: type[Base]) -> Table:
 
 
 # Made once: to make one takes longer than to execute it.
-_TRIGGERS, _OUTBOX = _table(TriggerRow), _table(OutboxRow)
+_TRIGGERS, _OUTBOX, _COUNTS = _table(TriggerRow), _table(OutboxRow), _table(VerdictCount)
 _NEW_TRIGGERS = insert(_TRIGGERS).returning(_TRIGGERS.c.id, sort_by_parameter_order=True)
 _PRESENT = select(_TRIGGERS.c.sequence).where(
     _TRIGGERS.c.stream_id == bindparam("stream"),
     _TRIGGERS.c.sequence.between(bindparam("first"), bindparam("last")),
+)
+_NEW_COUNTS = sqlite.insert(_COUNTS)
+_COUNT = _NEW_COUNTS.on_conflict_do_update(
+    index_elements=_COUNTS.primary_key,
+    set_={"count": _COUNTS.c.count + _NEW_COUNTS.excluded.count},
 )
 _ONE_MESSAGE = update(_OUTBOX).where(_OUTBOX.c.id == bindparam("message"))
 _PUBLISHED = _ONE_MESSAGE.values(published_at=bindparam("value"))
@@ -173,13 +180,11 @@ class LedgerWriter:
             return connection.execute(query).scalar_one()
 
     def counts(self, camera: str, epoch: UUID) -> Counts:
-        """Return the closed triggers of a stream, by verdict."""
+        """Return the closed triggers of a stream, by verdict, also those no longer kept."""
         query = (
-            select(VerdictRow.verdict, VerdictRow.reason, func.count())
-            .join(TriggerRow, TriggerRow.id == VerdictRow.trigger_id)
-            .join(Stream, Stream.id == TriggerRow.stream_id)
+            select(VerdictCount.verdict, VerdictCount.reason, VerdictCount.count)
+            .join(Stream, Stream.id == VerdictCount.stream_id)
             .where(Stream.station == self._station, Stream.camera == camera, Stream.epoch == epoch)
-            .group_by(VerdictRow.verdict, VerdictRow.reason)
         )
         counts = Counts()
         with translated(self._engine), self._engine.connect() as connection:
@@ -235,17 +240,25 @@ class LedgerWriter:
         return [d for d in decided if (self._stream_of(d), d.entry.sequence) not in present]
 
     def _insert(self, connection: Connection, decided: Sequence[Decided]) -> None:
-        """Insert triggers, then what hangs on them, each kind of row at once."""
+        """Insert triggers, then what hangs on them, each kind of row at once, and count them."""
         if not decided:
             return
         triggers = [{"stream_id": self._stream_of(item), **trigger_row(item)} for item in decided]
         ids = connection.execute(_NEW_TRIGGERS, triggers).scalars().all()
         verdicts, defects, outbox = [], [], []
+        kinds: Counter[tuple[int, str, str]] = Counter()
         for trigger_id, item in zip(ids, decided, strict=True):
             owner = {"trigger_id": trigger_id}
-            verdicts.append({**owner, **verdict_row(item.message)})
+            verdict = verdict_row(item.message)
+            verdicts.append({**owner, **verdict})
+            kinds[self._stream_of(item), verdict["verdict"], verdict["reason"] or ""] += 1
             defects += [{**owner, **defect.model_dump()} for defect in item.message.defects]
             outbox += [{**owner, **row} for row in self._messages.outbox(item.message)]
+        counts = [
+            {"stream_id": stream, "verdict": verdict, "reason": reason, "count": count}
+            for (stream, verdict, reason), count in kinds.items()
+        ]
+        connection.execute(_COUNT, counts)
         for table, rows in ((VerdictRow, verdicts), (DefectRow, defects), (OutboxRow, outbox)):
             if rows:
                 connection.execute(insert(_table(table)), rows)
