@@ -11,6 +11,7 @@
     ├── MessageError          a message from outside that is not understood
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
+    ├── LedgerDamaged         its file holds no sound database
     └── BrokerError           the demo's broker does not start
 
 A message says what happened, to what, and what to do. Foreign exceptions (cv2, onnxruntime,
@@ -76,6 +77,10 @@ class JournalError(AgentError):
 
 class LedgerError(AgentError):
     """The ledger cannot be opened, read or written."""
+
+
+class LedgerDamaged(AgentError):  # noqa: N818 -- a state of the file, named as people call it
+    """The ledger's file holds no sound database; unlike a LedgerError, waiting does not mend it."""
 
 
 class BrokerError(AgentError):

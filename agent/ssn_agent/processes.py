@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
+LEDGER_DAMAGED = 3
+"""Exit code by which the ledger process says that it has set a damaged ledger aside."""
 
 
 class Stop:

@@ -251,13 +251,12 @@ def test_an_export_that_cannot_be_written_leaves_nothing_and_names_the_file(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("unusable", ["a file in the way", "no database"])
+@pytest.mark.parametrize("unusable", ["a file in the way", "a folder in its place"])
 def test_an_agent_whose_ledger_cannot_be_prepared_ends_with_one_line(
     config: Path, tmp_path: Path, unusable: str
 ) -> None:
-    if unusable == "no database":
-        (tmp_path / "data").mkdir()
-        (tmp_path / "data" / "ledger.sqlite").write_bytes(b"no database " * 999)
+    if unusable == "a folder in its place":
+        (tmp_path / "data" / "ledger.sqlite").mkdir(parents=True)
     else:
         (tmp_path / "data").write_text("")
     done = subprocess.run(

@@ -1,6 +1,8 @@
 """The database: its schema, its migrations, and what it says when it cannot be used."""
 
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
-from ssn_agent.errors import LedgerError
-from ssn_agent.ledger.database import MIGRATIONS, migrate, open_database, translated
+from ssn_agent.errors import LedgerDamaged, LedgerError
+from ssn_agent.ledger import database
+from ssn_agent.ledger.database import MIGRATIONS, check, migrate, open_database, translated
 from ssn_agent.ledger.tables import Base
+from support.ledgers import damage
 
 
 @pytest.fixture
@@ -20,6 +25,11 @@ def engine(tmp_path: Path) -> Engine:
     made = open_database(tmp_path / "ledger.sqlite")
     migrate(made)
     return made
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
 
 
 def downgrade(engine: Engine) -> None:
@@ -90,8 +100,37 @@ def test_a_ledger_of_a_newer_version_is_refused_with_the_remedy(engine: Engine) 
 def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"this is no database, though it is long enough to be one" * 99)
-    with pytest.raises(LedgerError, match=r"ledger\.sqlite.*not a database"):
+    with pytest.raises(LedgerDamaged, match=r"ledger\.sqlite.*not a database"):
         migrate(open_database(path))
+
+
+def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dump(tmp_path / "ledger.sqlite")
+    scripts = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, scripts)
+    newest = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    (scripts / "versions" / "9999_fails.py").write_text(
+        "from alembic import op\n"
+        f"revision = '9999'\ndown_revision = '{newest}'\n"
+        "def upgrade():\n"
+        "    op.execute('CREATE TABLE half (id INTEGER)')\n"
+        "    op.drop_table('defects')\n"
+        "    op.drop_table('nowhere')\n"
+    )
+    monkeypatch.setattr(database, "MIGRATIONS", scripts)
+    with pytest.raises(LedgerError, match="nowhere"):
+        migrate(engine)
+    assert dump(tmp_path / "ledger.sqlite") == before
+
+
+def test_a_check_finds_a_page_that_was_written_over(engine: Engine, tmp_path: Path) -> None:
+    check(engine)
+    engine.dispose()
+    damage(tmp_path / "ledger.sqlite")
+    with pytest.raises(LedgerDamaged, match=r"ledger\.sqlite: is damaged"):
+        check(open_database(tmp_path / "ledger.sqlite", read_only=True))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ssn_agent.frames.journal import Journal, boot_id
 from ssn_agent.frames.layout import Decision, Header, Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.ledger.damage import alarms, set_asides
 from ssn_agent.ledger.prepare import numbering_without_journal, prepare
 from ssn_agent.ledger.stream import follow
 from ssn_agent.publish.outbox import Delivery
@@ -194,7 +195,10 @@ def test_a_ledger_that_lacks_committed_verdicts_begins_a_new_epoch_and_its_count
     assert header(settings).epoch != before.epoch
     assert header(settings).first == 1
     query = "SELECT sequence, verdict, reason FROM verdicts JOIN triggers ON id = trigger_id"
-    assert rows(settings, query) == [(4, "INVALID", "lost"), (5, "INVALID", "lost")]
+    committed_again = [(1, "PASS", None), (2, "PASS", None), (3, "PASS", None)]
+    closed = [(4, "INVALID", "lost"), (5, "INVALID", "lost")]
+    assert rows(settings, query) == committed_again + closed
+    assert rows(settings, "SELECT count(*) FROM outbox") == [(5,)]
     with closing(open_journal(settings)) as journal:
         stream = follow(journal, open_writer(settings))
         assert stream.triggers == stream.counts.closed + stream.pending == 0
@@ -239,7 +243,34 @@ def test_the_settings_in_force_are_noted_without_their_secrets(tmp_path: Path) -
 
 
 def test_a_ledger_that_cannot_be_opened_stops_the_start_by_name(settings: Settings) -> None:
-    settings.data_dir.mkdir()
-    settings.ledger_path.write_bytes(b"no database " * 999)
+    settings.ledger_path.mkdir(parents=True)
     with pytest.raises(LedgerError, match=r"ledger\.sqlite"):
         prepare(settings)
+
+
+def test_a_damaged_ledger_is_set_aside_untouched_and_numbers_begin_anew(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    use(settings, 3, commit=2)
+    before = header(settings)
+    settings.ledger_path.write_bytes(b"no database " * 999)
+    Path(f"{settings.ledger_path}-wal").write_bytes(b"its log")
+    prepare(settings)
+    (aside,) = set_asides(settings.ledger_path)
+    assert aside.read_bytes() == b"no database " * 999
+    assert Path(f"{aside}-wal").read_bytes() == b"its log"
+    assert aside.name in alarms(settings.ledger_path)[0]
+    assert header(settings).epoch != before.epoch
+    # The part that no verdict was committed for has one now: the journal had it.
+    assert rows(settings, "SELECT sequence, reason FROM triggers JOIN verdicts ON id = trigger_id")
+
+
+def test_a_set_aside_that_was_cut_off_is_finished_at_the_next_start(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    aside = Path(f"{settings.ledger_path}.damaged-20260504T060000")
+    aside.write_bytes(b"no database " * 999)
+    Path(f"{settings.ledger_path}-wal").write_bytes(b"its log")
+    prepare(settings)
+    assert Path(f"{aside}-wal").read_bytes() == b"its log"
+    assert rows(settings, "SELECT count(*) FROM verdicts") == [(0,)]

@@ -44,3 +44,12 @@ def rows(settings: Settings, sql: str) -> list[Any]:
     """Read the ledger with SQLite itself."""
     with closing(sqlite3.connect(settings.ledger_path)) as connection:
         return connection.execute(sql).fetchall()
+
+
+def damage(ledger: Path) -> None:
+    """Write over the pages of a database behind its first one, where the schema is."""
+    with ledger.open("r+b") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))

@@ -9,14 +9,16 @@ from urllib.parse import quote, unquote
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ssn_agent.errors import LedgerError
+from ssn_agent.errors import LedgerDamaged, LedgerError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 200
 """Short: whoever waits here decides no verdicts meanwhile."""
+_DAMAGED = ("database disk image is malformed", "file is not a database")
+"""What SQLite says; Python 3.10 does not pass its codes on."""
 
 
 def open_database(path: Path, *, read_only: bool = False) -> Engine:
@@ -28,6 +30,9 @@ def open_database(path: Path, *, read_only: bool = False) -> Engine:
 
     def configure(connection: Any, record: object) -> None:
         del record
+        # Python's driver begins transactions by itself, but not before a change of the schema: a
+        # migration that fails would leave half of one.
+        connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -36,7 +41,11 @@ def open_database(path: Path, *, read_only: bool = False) -> Engine:
             cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()
 
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
     event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", begin)
     return engine
 
 
@@ -53,6 +62,21 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         raise LedgerError(msg) from error
 
 
+def check(engine: Engine) -> None:
+    """Have SQLite look at every page. Raises LedgerDamaged, LedgerError.
+
+    Takes seconds a gigabyte, and nobody waits for it: WAL lets the writer go on.
+    """
+    with translated(engine), engine.connect() as connection:
+        found = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+    if found != "ok":
+        raise _damaged(engine, str(found).splitlines()[0])
+
+
+def _damaged(engine: Engine, problem: str) -> LedgerDamaged:
+    return LedgerDamaged(f"{_file(engine)}: is damaged ({problem})")
+
+
 def _file(engine: Engine) -> str:
     name = engine.url.database or ""
     return unquote(name.removeprefix("file:")) if name.startswith("file:") else name
@@ -65,6 +89,8 @@ def translated(engine: Engine) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
+        if str(cause).startswith(_DAMAGED):
+            raise _damaged(engine, str(cause)) from error
         msg = (
             f"{_file(engine)}: the ledger cannot be used ({cause}); check disk space, "
             "permissions and the file"

@@ -1,13 +1,14 @@
 """Before anything runs: `python -m ssn_agent.ledger.prepare SETTINGS PARENT`.
 
-Brings the ledger to this version's schema, notes the settings in force, and gives every camera a
-journal whose numbering is proven:
+Brings the ledger to this version's schema (one that is damaged is set aside), notes the settings in
+force, and gives every camera a journal whose numbering is proven:
 
     a journal of this boot                 goes on as it is
     a journal of an earlier boot           its open triggers are closed as INVALID(lost); goes on
-    a journal of which the ledger lacks    its open triggers are closed as INVALID(lost); a new
-    committed verdicts (lost, or another   epoch, from 1: its counts would never add up again
-    station's)
+    a journal of which the ledger lacks    the same; a new epoch, from 1: its counts would never add
+    committed verdicts (lost, damaged, or  up again. Where the ledger is a new one, all that the
+    another station's)                     journal holds is committed to it: with the old ledger
+                                           messages may be lost
     no sound journal, ledger closed well   goes on after the ledger's last number
     no sound journal otherwise             a new epoch, from 1: a number could have been given out
                                            that the ledger never saw
@@ -20,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from ssn_agent.errors import AgentError, JournalError
+from sqlalchemy import Engine
+
+from ssn_agent.errors import AgentError, JournalError, LedgerDamaged
 from ssn_agent.frames.journal import Journal, boot_id, rename_aside
 from ssn_agent.frames.layout import Header
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.ledger.damage import finish_setting_aside, set_aside
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.rules import decide_after_reboot
 from ssn_agent.ledger.stream import follow
@@ -55,15 +59,14 @@ def prepare(settings: Settings) -> None:
     """Do all of the above. Raises LedgerError, JournalError."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     files = RuntimeFiles(settings.runtime_dir)
-    engine = open_database(settings.ledger_path)
-    migrate(engine)
+    engine, is_new = _sound_ledger(settings.ledger_path)
     messages = VerdictWriter(settings)
     writer = LedgerWriter(engine, str(settings.station), messages)
     writer.note_settings(settings.digest, settings.public_json(), "start")
     boot = boot_id()
     for camera in settings.cameras:
         path = files.journal(camera)
-        numbering = _numbering(path, camera, boot, writer, messages)
+        numbering = _numbering(path, camera, boot, writer, messages, is_new=is_new)
         if numbering is not None:
             # Before a number is given out: "closed well" must not be read of it any more.
             writer.open_stream(camera, numbering.epoch)
@@ -73,8 +76,33 @@ def prepare(settings: Settings) -> None:
     engine.dispose()
 
 
+def _sound_ledger(path: Path) -> tuple[Engine, bool]:
+    """Return an engine on a ledger of this version's schema, and whether it begins anew.
+
+    A damaged one is set aside.
+    """
+    finish_setting_aside(path)
+    is_new = not path.exists()
+    engine = open_database(path)
+    try:
+        migrate(engine)
+    except LedgerDamaged as error:
+        logger().error("the ledger begins anew", problem=str(error))
+        set_aside(path)
+        is_new = True
+        engine = open_database(path)
+        migrate(engine)
+    return engine, is_new
+
+
 def _numbering(
-    path: Path, camera: str, boot: UUID, writer: LedgerWriter, messages: VerdictWriter
+    path: Path,
+    camera: str,
+    boot: UUID,
+    writer: LedgerWriter,
+    messages: VerdictWriter,
+    *,
+    is_new: bool,
 ) -> Numbering | None:
     """Return how a new journal is numbered, or None where the present one goes on."""
     if path.exists():
@@ -85,7 +113,7 @@ def _numbering(
                 complete = stream.counts.closed + stream.pending == stream.triggers
                 if complete and journal.header.boot == boot:
                     return None
-                _close_open_triggers(journal, writer, messages)
+                _close_triggers(journal, writer, messages, all_of_them=is_new)
                 if complete:
                     return Numbering(journal.header.epoch, journal.head + 1)
                 logger().error("the ledger lacks verdicts; a new epoch begins", camera=camera)
@@ -102,10 +130,16 @@ def _check_camera(journal: Journal, camera: str) -> None:
         raise JournalError(msg)
 
 
-def _close_open_triggers(journal: Journal, writer: LedgerWriter, messages: VerdictWriter) -> None:
+def _close_triggers(
+    journal: Journal, writer: LedgerWriter, messages: VerdictWriter, *, all_of_them: bool
+) -> None:
+    """Commit what the journal holds and the ledger lacks; open triggers are closed as lost.
+
+    `all_of_them`: also what was committed once, to a ledger that is gone; it is published again.
+    """
     utc_ns = time.time_ns()
     closed = []
-    for entry in journal.entries(lambda entry: not entry.committed):
+    for entry in journal.entries(lambda entry: all_of_them or not entry.committed):
         decision = entry.decision or decide_after_reboot(entry, utc_ns)
         message = messages.message(journal.header, entry, decision)
         closed.append(Decided(journal.header, entry, message))

@@ -8,28 +8,31 @@ It owns the deadlines, the database and the line to the broker. One turn, in thi
 4. Hand committed messages to the broker, up to a window; note what it has acknowledged.
 
 While the database cannot be written, verdicts go out marked `durable: false`, stay in the journal,
-and are committed when it can be written again.
+and are committed when it can be written again. Where its file is damaged, it is set aside, and the
+agent begins again with a new one (`damage`).
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from ssn_agent.capture.settings import ZeroMqSource
-from ssn_agent.errors import AgentError, LedgerError
+from ssn_agent.errors import AgentError, LedgerDamaged, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Decision, ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.status import model_in_force, offline_status, station_status
 from ssn_agent.ledger.stream import PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
+from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
@@ -65,6 +68,7 @@ class LedgerProcess:
         self._writer = LedgerWriter(
             open_database(settings.ledger_path), str(settings.station), self._messages
         )
+        self._integrity = IntegrityCheck(settings.ledger_path)
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
             journal = Journal(files.journal(name))
@@ -126,6 +130,7 @@ class LedgerProcess:
                 self._status_at = 0.0
                 self._models.clear()
         self._triggers.turn()
+        self._integrity.turn()
         self._write()
         self._heart.beat(DISK_S)
         self._keep_late_results()
@@ -270,6 +275,7 @@ class LedgerProcess:
             broker_problem=self._outbox.problem or self._triggers.problem,
             refused_triggers=self._triggers.refused,
             undelivered=undelivered,
+            ledger_alarms=alarms(self._settings.ledger_path),
         )
         self._link.publish(self._topics.status, status.model_dump_json(), retain=True)
 
@@ -302,6 +308,11 @@ def main(settings_path: str, parent: str) -> None:
     configure(settings.log_level, "ledger")
     try:
         closed = LedgerProcess(settings, RuntimeFiles(settings.runtime_dir)).run(stop)
+    except LedgerDamaged as error:
+        logger().error("the ledger process cannot go on", problem=str(error))
+        set_aside(settings.ledger_path)
+        sys.stderr.flush()
+        os._exit(LEDGER_DAMAGED)  # an orderly end closes the connection, which writes to the file
     except AgentError as error:
         logger().error("the ledger process cannot go on", problem=str(error))
         sys.exit(error.exit_code)

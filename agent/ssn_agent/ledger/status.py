@@ -1,5 +1,6 @@
 """What the station says of itself: counts that add up, cameras, models, alarms."""
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
@@ -21,9 +22,11 @@ def station_status(
     broker_problem: str | None,
     undelivered: int | None,
     refused_triggers: int,
+    ledger_alarms: Sequence[str] = (),
 ) -> StationStatus:
     """Return the status of a station that is online."""
     alarms = [f"ledger: {ledger_problem}"] if ledger_problem else []
+    alarms += ledger_alarms
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
     alarms += note.alarms

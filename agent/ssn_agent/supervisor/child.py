@@ -44,6 +44,8 @@ class Child:
         self.ends_by_itself = ends_by_itself
         self.rule = ChildRule(memory_mib * 2**20)
         self.process: subprocess.Popen[bytes] | None = None
+        self.exit_code: int | None = None
+        """Of the last one that ended."""
         self._arguments = arguments
         self._heartbeat = heartbeat
         self._used_bytes = 0
@@ -100,7 +102,7 @@ class Child:
         logger().info("process started", name=self.name, pid=self.process.pid)
 
     def _note_end(self, code: int, now: float) -> None:
-        self.process = None
+        self.process, self.exit_code = None, code
         if code == 0 and self.ends_by_itself:
             self.rule.ended(now)
             logger().info("process came to its end", name=self.name)

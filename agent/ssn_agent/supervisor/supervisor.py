@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from ssn_agent.errors import AgentError, UsageError
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, hold_back_reloads, reload_asked_by
+from ssn_agent.processes import LEDGER_DAMAGED, Stop, hold_back_reloads, reload_asked_by
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.child import Child, end_all
 from ssn_agent.supervisor.children import State
@@ -86,7 +86,8 @@ class Supervisor:
     def run(self, stop: Stop, *, once: bool) -> None:
         """Run until asked to stop; with `once`, until every camera has come to its end.
 
-        Raises AgentError where the ledger cannot be prepared, or triggers stay without a verdict.
+        Raises AgentError where the ledger cannot be prepared or is damaged, or where triggers stay
+        without a verdict.
         """
         hold_back_reloads()
         self._prepare()
@@ -97,6 +98,8 @@ class Supervisor:
             self._begin_turn()
             self._heed_reload()
             self._tend([self._ledger, self._inference])
+            if self._ledger.exit_code == LEDGER_DAMAGED:
+                self._begin_anew()
             if self._files.inference_ready.exists() or time.monotonic() >= cameras_start_at:
                 self._tend(self._captures)
                 self._systemd.ready()
@@ -172,6 +175,17 @@ class Supervisor:
         if done.returncode != 0:
             raise AgentError(done.stderr.decode().strip().removeprefix("ssn-agent: "))
         sys.stderr.buffer.write(done.stderr)
+
+    def _begin_anew(self) -> None:
+        """Numbers were proven by a ledger that is set aside now: the next start begins a new one.
+
+        Raises AgentError.
+        """
+        self._systemd.stopping()
+        end_all(self._captures, CAPTURE_STOP_S)
+        end_all([self._inference], INFERENCE_STOP_S)
+        msg = "the ledger was damaged and is set aside (see the log); start the agent again"
+        raise AgentError(msg)
 
     def _end(self) -> None:
         self._systemd.stopping()
