@@ -18,8 +18,8 @@ from ssn_agent.atomic import write_atomically
 
 WEIGHTS = "resnet18.tv_in1k.l3.safetensors"
 TILE = ("magnetic_tile", "--image-size", "256", "--count", "5")
-KSDD = ("ksdd", "--image-size", "1024x416", "--folds", "ksdd/folds.json")
-SCREW = ("mvtec_screw", "--image-size", "512", "--regime", "unsupervised")
+KSDD = ("ksdd", "--image-size", "1536x624", "--folds", "ksdd/folds.json")
+SCREW = ("mvtec_screw", "--image-size", "640", "--regime", "unsupervised")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ WORKS = {
     "tile-weak": _tile("--regime", "weak"),
     # One defect of the set has a blank mask, and counts as bad without a mask.
     "tile-full": _tile("--regime", "mixed"),
+    "tile-published-head": _tile("--regime", "weak", "--head", "supersimplenet"),
     "tile-gap-cam": _tile("--regime", "weak", "--head", "gap-cam"),
     "screw-0": _screw("--seed", "0"),
     "screw-1": _screw("--seed", "1"),

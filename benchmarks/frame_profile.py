@@ -82,6 +82,7 @@ def steps(bundle: Path, frame: Pixels, pixel_format: PixelFormat, scratch: Path)
         heatmap=True,
         defects=defects,
         defect_count=count,
+        settings_digest=32 * "ab",
     )
     settings = Settings.model_validate(
         {
