@@ -2,7 +2,7 @@
 # Installs what the tests need from the system, where this user may. Where not, those tests skip and
 # say so, unless SSN_REQUIRE_ALL is set. Packages that are named are installed beside.
 set -u
-wanted="mosquitto mosquitto-clients systemd systemd-container"
+wanted="mosquitto mosquitto-clients strace systemd systemd-container"
 wanted="$wanted $*"
 missing=""
 for package in $wanted; do
