@@ -34,6 +34,7 @@ from ssn_trainer.pack.int8 import quantise
 from ssn_trainer.pack.judge import Figures, Judged, figures, judge
 from ssn_trainer.pack.reference import describe
 from ssn_trainer.pack.report import Facts, Making, render
+from ssn_trainer.pack.rounding import round_weights
 from ssn_trainer.pack.twin import TWINS, Twin, TwinName, engines_for, measure_twin
 
 SCORE_TOLERANCE = 1e-4
@@ -207,8 +208,8 @@ def _add_twins(
     for name in names:
         file, graph = _MODEL, files[_MODEL]
         if name == "int8":
-            images = (load_input(sample, *size) for sample in seen)
-            file, graph = _INT8, quantise(exported, images)
+            images = [load_input(sample, *size) for sample in seen]
+            file, graph = _INT8, round_weights(quantise(exported, images), exported, images)
         twin = measure_twin(name, graph, file, engine.run, tune, decide, size, advance)
         if twin.precision is not None:
             files[file] = graph
