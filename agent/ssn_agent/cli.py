@@ -312,13 +312,17 @@ def _figure(value: float | None) -> str:
 
 def main() -> None:
     """Run the command line; every failure of ours is one message and an exit code."""
+    from ssn_agent.log import configure, goes_to_journal, logger
+
     try:
         app()
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
     except AgentError as error:
-        sys.stderr.write(f"ssn-agent: {error}\n")
+        if goes_to_journal():
+            configure("info", "ssn-agent")
+            logger().error("ssn-agent ends", problem=str(error))
+        else:
+            prefix = "" if isinstance(error, SettingsError) else "ssn-agent: "
+            sys.stderr.write(f"{prefix}{error}\n")
         sys.exit(error.exit_code)
 
 

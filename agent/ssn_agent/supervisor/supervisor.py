@@ -183,10 +183,9 @@ class Supervisor:
             msg = f"{path}: cannot be written ({error.strerror}); check runtime_dir"
             raise AgentError(msg) from error
         command = [sys.executable, "-m", "ssn_agent.ledger.prepare", str(path), str(os.getpid())]
-        done = subprocess.run(command, check=False, stderr=subprocess.PIPE)
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE)
         if done.returncode != 0:
-            raise AgentError(done.stderr.decode().strip().removeprefix("ssn-agent: "))
-        sys.stderr.buffer.write(done.stderr)
+            raise AgentError(done.stdout.decode() or "the ledger is not prepared; see the log")
 
     def _serve_metrics(self) -> None:
         self._files.figures.unlink(missing_ok=True)  # of the agent before
