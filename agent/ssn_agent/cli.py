@@ -84,11 +84,11 @@ def run(
 def status(
     config: ConfigOption = DEFAULT_PATH,
     runtime_dir: Annotated[
-        Path | None, typer.Option(help="Of the agent; default: the settings' one.")
+        Path | None,
+        # What cannot be read has an exit code of its own.
+        typer.Option(help="Of the agent; default: the settings' one.", readable=False),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Show it once; without a terminal, too.")] = (
-        False
-    ),
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Once, as the topic `metrics` has it.")
     ] = False,

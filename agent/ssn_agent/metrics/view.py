@@ -163,7 +163,10 @@ def _processes(processes: list[ProcessMetrics]) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
 
 
 def _state(state: str) -> Text:
