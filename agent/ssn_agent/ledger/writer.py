@@ -43,7 +43,7 @@ _COUNT = _NEW_COUNTS.on_conflict_do_update(
     index_elements=_COUNTS.primary_key,
     set_={"count": _COUNTS.c.count + _NEW_COUNTS.excluded.count},
 )
-_ONE_MESSAGE = update(_OUTBOX).where(_OUTBOX.c.id == bindparam("message"))
+_ONE_MESSAGE = update(_OUTBOX).where(_OUTBOX.c.id == bindparam("message"), _UNDELIVERED)
 _PUBLISHED = _ONE_MESSAGE.values(published_at=bindparam("value"))
 _UNDELIVERABLE = _ONE_MESSAGE.values(problem=bindparam("value"))
 
@@ -102,11 +102,11 @@ class LedgerWriter:
         commit and the note of it in the journal.
         """
         with translated(self._engine), self._engine.begin() as connection:
-            added = self._insert(connection, self._missing(connection, decided))
-            _note(connection, _PUBLISHED, delivery.published)
-            _note(connection, _UNDELIVERABLE, delivery.undeliverable)
+            more = self._insert(connection, self._missing(connection, decided))
+            more -= _note(connection, _PUBLISHED, delivery.published)
+            more -= _note(connection, _UNDELIVERABLE, delivery.undeliverable)
         if self._undelivered is not None:
-            self._undelivered += added - len(delivery.published) - len(delivery.undeliverable)
+            self._undelivered += more
 
     def keep_late(self, camera: str, epoch: UUID, columns: dict[int, dict[str, Any]]) -> None:
         """Keep what the model said after the deadline, beside the verdicts, by their numbers.
@@ -290,8 +290,9 @@ class LedgerWriter:
         return self._streams[camera, epoch]
 
 
-def _note(connection: Connection, update_one: Update, values: Mapping[int, Any]) -> None:
-    """Note something of each of these messages of the outbox."""
-    if values:
-        rows = [{"message": row_id, "value": value} for row_id, value in values.items()]
-        connection.execute(update_one, rows)
+def _note(connection: Connection, update_one: Update, values: Mapping[int, Any]) -> int:
+    """Note what became of messages; return of how many of them nothing was noted before."""
+    if not values:
+        return 0
+    rows = [{"message": row_id, "value": value} for row_id, value in values.items()]
+    return connection.execute(update_one, rows).rowcount
