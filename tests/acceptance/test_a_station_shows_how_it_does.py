@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import pytest
 import zmq
 
 import ssn_agent
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.supervisor.note import read_note
 from ssn_contract.messages import InvalidReason
 from ssn_contract.metrics import StationMetrics
 from ssn_contract.topics import Station, Topics
@@ -212,15 +215,22 @@ def test_the_status_of_a_running_agent_is_shown_live_on_a_terminal_and_once_with
         none = run_status(agent)
         assert (none.returncode, none.stdout) == (3, "")
         assert "no agent runs" in none.stderr
-        agent.start()
+        with closing(socket.create_server(("127.0.0.1", 0))) as other:  # the port is taken at first
+            port = other.getsockname()[1]
+            agent.top = {"metrics": {"port": port}}
+            agent.start()
+            note = RuntimeFiles(agent.runtime).supervisor
+            alarm = f"metrics: 127.0.0.1:{port}: cannot be used"
+            wait_until(lambda: alarm in str(read_note(note).alarms), 30, "no alarm tells of it")
         wait_until(lambda: agent.verdicts() == 4, 60, "no verdicts")
         shown, process = on_a_terminal(agent)
         try:
             wait_until(lambda: "PASS 4 at" in shown(), 20, "nothing is shown")
+            wait_until(lambda: run_status(agent).returncode == 0, 20, "it stays unwell")
             once = run_status(agent)
-            assert (once.returncode, once.stderr) == (0, "")
             assert "PASS 4 at" in once.stdout
             assert "no alarms" in once.stdout
+            assert answers(port)
             assert agent.stop() == 0, agent.log()
             wait_until(lambda: "no agent runs" in shown(), 20, "the end is not shown")
             process.send_signal(signal.SIGINT)
