@@ -81,6 +81,39 @@ def run(
 
 
 @app.command()
+def status(
+    config: ConfigOption = DEFAULT_PATH,
+    runtime_dir: Annotated[
+        Path | None,
+        # What cannot be read has an exit code of its own.
+        typer.Option(help="Of the agent; default: the settings' one.", readable=False),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Once, as the topic `metrics` has it.")
+    ] = False,
+) -> None:
+    """Show the agent that runs on this machine, until Ctrl-C.
+
+    Exit codes: 0 all is well, 1 there are alarms, 2 wrong use, 3 no agent runs, 4 the runtime
+    directory cannot be read by this user.
+    """
+    from ssn_agent.metrics.view import code_of, look, render, watch
+
+    folder = _settings(config, None).runtime_dir if runtime_dir is None else runtime_dir.absolute()
+    console = Console()
+    metrics = look(folder)
+    if as_json:
+        typer.echo(metrics.model_dump_json())
+    elif once or not console.is_terminal:
+        console.print(render(metrics))
+    else:
+        watch(console, folder)
+        return
+    raise typer.Exit(code_of(metrics))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where ledger, heatmaps and pictures go.")] = Path(
         "demo-out"
@@ -279,13 +312,17 @@ def _figure(value: float | None) -> str:
 
 def main() -> None:
     """Run the command line; every failure of ours is one message and an exit code."""
+    from ssn_agent.log import configure, goes_to_journal, logger
+
     try:
         app()
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
     except AgentError as error:
-        sys.stderr.write(f"ssn-agent: {error}\n")
+        if goes_to_journal():
+            configure("info", "ssn-agent")
+            logger().error("ssn-agent ends", problem=str(error))
+        else:
+            prefix = "" if isinstance(error, SettingsError) else "ssn-agent: "
+            sys.stderr.write(f"{prefix}{error}\n")
         sys.exit(error.exit_code)
 
 

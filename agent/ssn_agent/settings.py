@@ -37,6 +37,7 @@ from pydantic_settings import (
 from ssn_agent.capture.settings import ZeroMqSource, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import InferenceSettings
+from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.manifest import Name
 from ssn_contract.topics import Station
@@ -198,6 +199,7 @@ class Settings(_Section):
     broker: BrokerSettings = BrokerSettings()
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
+    metrics: MetricsSettings = MetricsSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
     """Ledger, heatmaps, and what was found out about engines."""
     runtime_dir: Path = Path("/run/ssn-agent")
@@ -278,7 +280,12 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises SettingsError, naming file, key and reason of everything that is wrong.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except PermissionError as error:
+        msg = f"{path}: cannot be read by this user; ask as root or as the agent's own user"
+        raise SettingsError(msg) from error
+    if not is_there:
         msg = f'{path}: no such settings file; write one (README, "Settings") or name another'
         raise SettingsError(msg)
     _check_environment()
@@ -351,12 +358,19 @@ def _describe(error: ValidationError, path: Path, overrides: Sequence[str]) -> s
         reason = problem["msg"]
         if problem["type"] == "extra_forbidden":
             reason = "unknown key"
-            near = difflib.get_close_matches(loc[-1], _KNOWN_KEYS, n=1, cutoff=0.6)
+            near = difflib.get_close_matches(loc[-1], _known_keys(), n=1, cutoff=0.6)
             reason += f"; did you mean {near[0]}?" if near else "; remove it"
         elif problem["type"] in _NOT_A_NUMBER:
             reason = f"not a number{_UNITS.get(loc[-1].rpartition('_')[2], '')}"
         lines.append(f"{_origin(loc, path, overrides)}: {key}: {reason}")
     return "\n".join(lines)
+
+
+def _known_keys() -> list[str]:
+    """Return the names of all keys, whatever section they are of."""
+    schema = Settings.model_json_schema()
+    models = (schema, *schema["$defs"].values())
+    return sorted({name for model in models for name in model.get("properties", ())})
 
 
 def _origin(loc: list[str], path: Path, overrides: Sequence[str]) -> str:
@@ -379,19 +393,3 @@ _UNITS = {
 }
 _SOURCE_MODELS = (FolderSource, VideoSource, RtspSource, V4l2Source, LineSource, ZeroMqSource)
 _SOURCE_KINDS = {get_args(model.model_fields["kind"].annotation)[0] for model in _SOURCE_MODELS}
-_KNOWN_KEYS = sorted(
-    {
-        name
-        for model in (
-            Settings,
-            BrokerSettings,
-            CameraSettings,
-            InferenceSettings,
-            MemorySettings,
-            Region,
-            Station,
-            *_SOURCE_MODELS,
-        )
-        for name in model.model_fields
-    }
-)

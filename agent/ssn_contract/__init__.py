@@ -12,6 +12,7 @@ from ssn_contract.messages import (
     Verdict,
     VerdictKind,
 )
+from ssn_contract.metrics import StationMetrics
 from ssn_contract.topics import Topics
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Label",
     "Manifest",
     "ModelInForce",
+    "StationMetrics",
     "StationStatus",
     "Topics",
     "Trigger",

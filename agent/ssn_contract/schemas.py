@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import Label, ModelInForce, StationStatus, Trigger, Verdict
+from ssn_contract.metrics import StationMetrics
 from ssn_contract.zeromq import PartAnswer, PartHeader
 
 FOLDER = Path(__file__).with_name("schemas")
@@ -22,6 +23,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "verdict": Verdict,
     "model": ModelInForce,
     "status": StationStatus,
+    "metrics": StationMetrics,
     "manifest": Manifest,
     "part_answer": PartAnswer,
 }

@@ -43,7 +43,7 @@ class Topics:
 
     @property
     def metrics(self) -> str:
-        """Figures for dashboards."""
+        """Figures for dashboards; not retained."""
         return f"{self.root}/metrics"
 
     @property

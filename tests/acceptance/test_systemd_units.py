@@ -1,5 +1,7 @@
 """The units as systemd takes them: checked, and booted on a machine of their own."""
 
+import json
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -81,6 +83,27 @@ def install(machine: Machine) -> None:
     subprocess.run(["systemctl", root, "enable", UNIT, "mosquitto"], check=True)
 
 
+def assert_the_journal_knows_process_and_priority_of_each_line(machine: Machine) -> None:
+    fields = "--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT"
+    text = machine.run("journalctl", "-u", UNIT, "-o", "json", fields)
+    entries = [json.loads(line) for line in text.splitlines()]
+    ours = [entry for entry in entries if entry.get("_SYSTEMD_UNIT") == UNIT]
+    lines = [(json.loads(entry["MESSAGE"]), entry["PRIORITY"]) for entry in ours]
+    processes = {line["process"] for line, _ in lines}
+    assert {"supervisor", "ledger", "inference"} <= processes
+    numbers = {"info": "6", "warning": "4", "error": "3"}
+    assert all(numbers[line["level"]] == priority for line, priority in lines)
+    assert {"6", "3"} <= {priority for _, priority in lines}  # no bundle: an error
+
+
+def status(machine: Machine, user: str, *arguments: str) -> tuple[int, str]:
+    """Return the exit code of `ssn-agent status` and what it says."""
+    asked = shlex.join(["/opt/ssn-agent/bin/ssn-agent", "status", *arguments])
+    text = machine.run("runuser", "-u", user, "--", "sh", "-c", f"{asked} 2>&1; echo $?")
+    said, _, code = text.rpartition("\n")
+    return int(code), said
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.needs("systemd-nspawn", "mosquitto")
 def test_the_service_starts_reloads_outlives_a_hang_of_its_main_process_and_leaves_its_ledger(
@@ -97,6 +120,17 @@ def test_the_service_starts_reloads_outlives_a_hang_of_its_main_process_and_leav
             wait_until(is_active, 100, "the service does not become ready")
             assert run("stat", "-c", "%a %U", "/etc/ssn-agent/agent.toml") == "640 root"
             wait_until(lambda: verdicts(machine) >= 5, 30, "no verdicts")
+
+            for user in ("root", "ssn-agent"):
+                code, said = status(machine, user, "--json")
+                assert code == 1  # no bundle
+                assert json.loads(said)["cameras"][0]["invalid"]["no_model"] >= 1
+            code, said = status(machine, "nobody")
+            assert (code, said.count("\n")) == (2, 0)
+            assert "/etc/ssn-agent/agent.toml: cannot be read by this user" in said
+            code, said = status(machine, "nobody", "--runtime-dir", "/run/ssn-agent")
+            assert (code, said.count("\n")) == (4, 0)
+            assert_the_journal_knows_process_and_priority_of_each_line(machine)
 
             machine.put("/etc/ssn-agent/agent.toml", SETTINGS.replace("0.5", "0.625"))
             run("systemctl", "reload", UNIT)

@@ -8,7 +8,6 @@ import pytest
 from ssn_agent.frames.layout import IntakeNote, ModelNote
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
-from ssn_agent.supervisor.note import SupervisorNote
 from ssn_contract.messages import StationStatus
 from support.ledgers import open_writer, settings_in
 from support.records import DIGEST, new_journal
@@ -38,7 +37,6 @@ def test_the_status_names_the_engine_that_judges_and_every_one_that_was_refused(
         status = station_status(
             settings,
             {"left": follow(journal, open_writer(settings))},
-            SupervisorNote(),
             ledger_problem=None,
             broker_problem=None,
             undelivered=0,
@@ -56,7 +54,6 @@ def test_the_status_counts_what_came_to_a_camera_and_was_not_taken(tmp_path: Pat
         status = station_status(
             settings,
             {"left": follow(journal, open_writer(settings))},
-            SupervisorNote(),
             ledger_problem=None,
             broker_problem=None,
             undelivered=0,

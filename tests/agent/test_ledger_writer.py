@@ -144,6 +144,34 @@ def test_messages_are_given_oldest_first_in_pages_until_they_are_delivered_or_gi
     assert rows(settings, "SELECT problem FROM outbox WHERE id = 2") == [("too large",)]
 
 
+def test_undelivered_messages_are_counted_once_and_kept_count_of(
+    settings: Settings, writer: LedgerWriter, journal: Journal
+) -> None:
+    assert writer.count_undelivered() == 0
+    kept = [closed(settings, journal, judged(Outcome.FAIL, heatmap=True)) for _ in range(3)]
+    writer.write(kept, Delivery())
+    writer.write(kept, Delivery())  # again, as after a death before it was noted in the journal
+    assert writer.count_undelivered() == 6
+    at = datetime.now(timezone.utc)
+    bad = closed(settings, journal, judged(Outcome.PASS))
+    broken = bad.message.model_copy(update={"settings_digest": None})
+    with pytest.raises(LedgerError):
+        writer.write([Decided(bad.header, bad.entry, broken)], Delivery(published={1: at}))
+    assert writer.count_undelivered() == 6
+    for _ in range(2):  # a message that was sent twice is acknowledged twice
+        writer.write([], Delivery(published={1: at}, undeliverable={2: "too large"}))
+    assert writer.count_undelivered() == open_writer(settings).count_undelivered() == 4
+
+
+def test_of_messages_the_verdicts_alone_tell_when_their_triggers_were(
+    settings: Settings, writer: LedgerWriter, journal: Journal
+) -> None:
+    items = [closed(settings, journal, judged(Outcome.FAIL, heatmap=True)) for _ in range(2)]
+    writer.write(items, Delivery())
+    first, second = (item.message.triggered_at for item in items)
+    assert writer.triggered_at([1, 2, 3, 99]) == {1: first, 3: second}
+
+
 def test_counts_are_those_of_one_camera_in_one_epoch_at_one_station(
     tmp_path: Path, settings: Settings, writer: LedgerWriter, journal: Journal
 ) -> None:

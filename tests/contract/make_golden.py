@@ -125,6 +125,51 @@ OFFLINE = {
     "processes": [],
     "settings": None,
 }
+LATENCY: dict[str, Any] = {
+    "count": 43,
+    "sum_s": 1.875,
+    "buckets": {"0.01": 0, "0.025": 39, "0.1": 41, "0.5": 41, "1": 43},
+    "median_s": 0.01825,
+    "p99_s": 0.5015,
+}
+CAMERA_METRICS: dict[str, Any] = {
+    **CAMERA,
+    "invalid": {"late": 2, "lost": 0, "overrun": 0},
+    "bundle": BUNDLE,
+    "verdicts_per_s": 4.5,
+    "latency": LATENCY,
+    "last": {
+        "sequence": 43,
+        "part_id": None,
+        "verdict": "INVALID",
+        "reason": "late",
+        "decided_at": "2026-01-01T06:00:00.626500Z",
+    },
+}
+SUPERVISOR = {"name": "supervisor", "state": "running", "died": 0, "hung": 0, "over_memory": 0}
+METRICS: dict[str, Any] = {
+    **ONLINE,
+    "report_age_s": 0.0,
+    "broker_connected": True,
+    "published": 43,
+    "undeliverable": 0,
+    "commit": {**LATENCY, "sum_s": 0.25, "median_s": 0.005, "p99_s": 0.0125},
+    "delivery": {**LATENCY, "sum_s": 2.0, "median_s": 0.03125, "p99_s": 0.515625},
+    "disk_free_bytes": 214748364800,
+    "disk_size_bytes": 257698037760,
+    "cameras": [CAMERA_METRICS],
+    "processes": [
+        {**process, "memory_bytes": None if process["state"] == "waiting" else 67108864}
+        for process in (SUPERVISOR, *PROCESSES)
+    ],
+}
+SILENT: dict[str, Any] = {
+    **METRICS,
+    **dict.fromkeys(("ledger", "undelivered", "refused_triggers", "report_age_s")),
+    **dict.fromkeys(("broker_connected", "published", "undeliverable", "commit", "delivery")),
+    "alarms": ["ledger: has not reported yet"],
+    "cameras": [],
+}
 TRIGGER: dict[str, Any] = {"id": "plc7-000123", "part_id": "P-2026-00042", "product": "tile-40"}
 HEADER: dict[str, Any] = {
     "version": 1,
@@ -259,6 +304,29 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
             "settings": {**SETTINGS, "wants_restart": ["broker.host", "cameras.top.source.fps"]},
         },
     },
+    "metrics": {
+        "online": METRICS,
+        "before-the-first-verdict": {
+            **METRICS,
+            "cameras": [
+                {
+                    **CAMERA_METRICS,
+                    **dict.fromkeys(("triggers", "passed", "failed", "pending"), 0),
+                    "invalid": {"late": 0},
+                    "verdicts_per_s": 0.0,
+                    "latency": {
+                        "count": 0,
+                        "sum_s": 0.0,
+                        "buckets": {"1": 0},
+                        "median_s": None,
+                        "p99_s": None,
+                    },
+                    "last": None,
+                }
+            ],
+        },
+        "ledger-process-has-not-reported": SILENT,
+    },
     "trigger": {"full": TRIGGER, "id-alone": {**dict.fromkeys(TRIGGER), "id": "plc7-000124"}},
     "part_header": {"with-pixels": HEADER, "trigger-alone": HEADER_ALONE},
     "part_answer": {
@@ -288,6 +356,7 @@ NEWER: dict[str, dict[str, Any]] = {
     "verdict": {**FAIL, "defects": [{**REGION, "kind": "crack"}], "shift": "early"},
     "model": {**MODEL, "bundle": {**BUNDLE, "regime": "weak"}},
     "status": {**ONLINE, "uptime_s": 12.5},
+    "metrics": {**METRICS, "cameras": [{**CAMERA_METRICS, "brightness": 0.5}], "uptime_s": 12.5},
     "manifest": {**MANIFEST, "licence": "Apache-2.0"},
     "part_answer": {**ANSWER, "queue": 3},
 }
@@ -326,6 +395,18 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
         "unknown-state": {**ONLINE, "state": "sleeping"},
         "unknown-reason": {**ONLINE, "cameras": [{**CAMERA, "invalid": {"tired": 2}}]},
         "negative-count": {**ONLINE, "undelivered": -1},
+    },
+    "metrics": {
+        "counts-do-not-add-up": {**METRICS, "cameras": [{**CAMERA_METRICS, "pending": 2}]},
+        "buckets-fall": {**METRICS, "commit": {**LATENCY, "buckets": {"0.1": 2, "1": 1}}},
+        "bounds-fall": {**METRICS, "commit": {**LATENCY, "buckets": {"1": 1, "0.1": 2}}},
+        "bound-not-a-number": {**METRICS, "commit": {**LATENCY, "buckets": {"fast": 1}}},
+        "more-in-a-bucket-than-in-all": {**METRICS, "commit": {**LATENCY, "count": 40}},
+        "negative-delay": {**METRICS, "delivery": {**LATENCY, "median_s": -0.5}},
+        "without-latency": {
+            **METRICS,
+            "cameras": [{k: v for k, v in CAMERA_METRICS.items() if k != "latency"}],
+        },
     },
     "trigger": {
         "unknown-field": {**TRIGGER, "partid": "P-2026-00042"},

@@ -18,6 +18,10 @@ from ssn_contract.schemas import MODELS
 
 BEYOND_SCHEMAS = {
     "status/invalid/counts-do-not-add-up.json",  # arithmetic
+    "metrics/invalid/counts-do-not-add-up.json",  # likewise
+    "metrics/invalid/buckets-fall.json",  # an order
+    "metrics/invalid/bounds-fall.json",  # likewise
+    "metrics/invalid/more-in-a-bucket-than-in-all.json",  # likewise
     "manifest/invalid/entry-listed-twice.json",  # unique by one field of several
     "manifest/invalid/precision-twice.json",  # likewise
     "manifest/invalid/without-fp32.json",  # a list that must hold a certain name

@@ -91,6 +91,7 @@ def show(out: Path, seconds: float, fps: float, seed: int) -> None:
         settings = folder / "agent.toml"
         settings.write_text(text)
         console.print(f"broker on 127.0.0.1:{port}, topics below {Topics(STATION).root}/")
+        console.print(f"look on: ssn-agent status -c {settings}", soft_wrap=True)
         watcher = Watcher(port, Topics(STATION), lambda verdict: _print(console, verdict))
         try:
             elapsed_s = _run_agent(settings, folder / "agent.log", seconds, stop)

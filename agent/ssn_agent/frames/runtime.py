@@ -37,6 +37,11 @@ class RuntimeFiles:
         return self.root / "supervisor.json"
 
     @property
+    def figures(self) -> Path:
+        """Return what the ledger process reports of cameras, ledger and broker."""
+        return self.root / "figures.json"
+
+    @property
     def lock(self) -> Path:
         """Return the file whose lock says that an agent runs here."""
         return self.root / "agent.lock"

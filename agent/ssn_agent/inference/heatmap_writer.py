@@ -2,7 +2,6 @@
 
 import queue
 import threading
-from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +32,7 @@ class HeatmapWriter:
     def __init__(self) -> None:
         """Start the thread; it does not hold up the end of the process."""
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING)
-        # In our context: the log says there which process it is.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property

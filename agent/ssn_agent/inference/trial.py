@@ -21,6 +21,7 @@ from ssn_agent.errors import AgentError, EngineError
 from ssn_agent.frames.pixels import decode_image, to_network_input
 from ssn_agent.inference.scorer import Scorer
 from ssn_agent.inference.settings import EngineName
+from ssn_agent.log import configure
 from ssn_agent.processes import end_with_parent
 
 TIMEOUT_S = 900.0
@@ -116,6 +117,7 @@ def _median_ms(scorer: Scorer) -> float:
 def main(path: str, digest: str, engine: str, threads: str, cache: str, parent: str) -> None:
     """Print a `Trial`."""
     end_with_parent(int(parent))
+    configure("info", "trial")
     trial = run_trial(Path(path), digest, cast("EngineName", engine), int(threads), Path(cache))
     sys.stdout.write(trial.model_dump_json() + "\n")
 

@@ -149,14 +149,15 @@ def _close_triggers(
 
 
 def main(settings_path: str, parent: str) -> None:
-    """Prepare, or say on standard error why not and exit with 1."""
+    """Prepare, or say on standard output why not and exit with 1."""
     end_with_parent(int(parent))  # two agents' preparations must never run at once
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, "prepare")
     try:
         prepare(settings)
     except (AgentError, OSError) as error:
-        sys.exit(f"ssn-agent: {error}")
+        sys.stdout.write(str(error))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

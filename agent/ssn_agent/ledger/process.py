@@ -27,11 +27,18 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import open_database
-from ssn_agent.ledger.status import model_in_force, offline_status, station_status
+from ssn_agent.ledger.figures import Figures
+from ssn_agent.ledger.status import (
+    model_in_force,
+    offline_status,
+    station_status,
+    with_supervisor,
+)
 from ssn_agent.ledger.stream import PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
+from ssn_agent.metrics.report import station_metrics, write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
@@ -45,6 +52,7 @@ TICK_S = 0.02
 ACK_DELAY_S = 0.2
 """Acknowledgements wait this long for a commit to travel with, to spare the disk."""
 STATUS_S = 2.0
+METRICS_S = 10.0
 LEDGER_RETRY_S = 1.0
 OPEN_S = 120.0
 """To take up where the process before stopped, on a slow disk."""
@@ -90,6 +98,8 @@ class LedgerProcess:
         self._pump_at = 0.0
         self._ack_at: float | None = None
         self._status_at = 0.0
+        self._metrics_at = 0.0
+        self._figures = Figures(settings.cameras)
         self._models: dict[str, ModelNote] = {}
         self._sent_unwritten: set[tuple[str, int]] = set()
         self._note_settings_at: float | None = 0.0
@@ -171,6 +181,7 @@ class LedgerProcess:
         if not due and not (delivery and acks_are_due):
             self._outbox.put_back(delivery)
             return
+        began = time.monotonic()
         try:
             self._writer.write([item for _, item, _ in due], delivery)
         except LedgerError as error:
@@ -178,6 +189,7 @@ class LedgerProcess:
             self._ledger_failed(error)
             self._send_unwritten(item for _, item, _ in due)
             return
+        self._figures.committed(time.monotonic() - began, (item for _, item, _ in due), delivery)
         self._ack_at = None
         if self._ledger_problem is not None:
             logger().info("the ledger can be written again")
@@ -248,36 +260,45 @@ class LedgerProcess:
                 logger().error("late results not kept", camera=name, problem=str(error))
 
     def _report(self) -> None:
-        """Publish the status now and then, and the models where they have changed."""
-        if not self._outbox.connected:
-            return
+        """Say now and then how the station does, and publish the models that have changed."""
         for name, stream in self._streams.items():
             note = stream.journal.model_note()
-            if note is not None and note != self._models.get(name):
+            if self._outbox.connected and note is not None and note != self._models.get(name):
                 self._models[name] = note
                 message = model_in_force(self._settings.station, name, note)
                 self._link.publish(self._topics.model(name), message.model_dump_json(), retain=True)
         if time.monotonic() >= self._status_at:
             self._status_at = time.monotonic() + STATUS_S
-            self._publish_status()
+            self._say_how_it_does()
 
-    def _publish_status(self) -> None:
+    def _say_how_it_does(self) -> None:
+        """To the broker, and in a file for the endpoint and `ssn-agent status`."""
         problem = self._ledger_problem or self._outbox_problem
         try:
             undelivered = self._writer.count_undelivered()
+            self._figures.ask_delays(self._writer)
         except LedgerError as error:
             undelivered, problem = None, str(error)
         status = station_status(
             self._settings,
             self._streams,
-            read_note(self._files.supervisor),
             ledger_problem=problem,
             broker_problem=self._outbox.problem or self._triggers.problem,
             refused_triggers=self._triggers.refused,
             undelivered=undelivered,
             ledger_alarms=alarms(self._settings.ledger_path),
         )
-        self._link.publish(self._topics.status, status.model_dump_json(), retain=True)
+        connected = self._outbox.connected
+        metrics = self._figures.message(status, self._streams, broker_connected=connected)
+        write_report(self._files.figures, metrics)
+        if not connected:
+            return
+        text = with_supervisor(status, read_note(self._files.supervisor)).model_dump_json()
+        self._link.publish(self._topics.status, text, retain=True)
+        if time.monotonic() >= self._metrics_at:
+            self._metrics_at = time.monotonic() + METRICS_S
+            text = station_metrics(self._files, self._settings).model_dump_json()
+            self._link.publish(self._topics.metrics, text)
 
     @property
     def _pending(self) -> bool:

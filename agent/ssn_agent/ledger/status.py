@@ -16,7 +16,6 @@ from ssn_contract.topics import Station
 def station_status(
     settings: Settings,
     streams: dict[str, PendingTriggers],
-    note: SupervisorNote,
     *,
     ledger_problem: str | None,
     broker_problem: str | None,
@@ -24,12 +23,11 @@ def station_status(
     refused_triggers: int,
     ledger_alarms: Sequence[str] = (),
 ) -> StationStatus:
-    """Return the status of a station that is online."""
+    """Return the status of a station that is online, but for what the supervisor says."""
     alarms = [f"ledger: {ledger_problem}"] if ledger_problem else []
     alarms += ledger_alarms
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
-    alarms += note.alarms
     for name, stream in streams.items():
         alarms += _camera_alarms(name, stream)
     return StationStatus(
@@ -42,8 +40,17 @@ def station_status(
         refused_triggers=refused_triggers,
         alarms=[alarm[:200] for alarm in alarms],
         cameras=[_camera(name, stream) for name, stream in streams.items()],
-        processes=note.processes,
-        settings=note.settings,
+    )
+
+
+def with_supervisor(status: StationStatus, note: SupervisorNote) -> StationStatus:
+    """Add what the supervisor says."""
+    return status.model_copy(
+        update={
+            "alarms": [alarm[:200] for alarm in (*status.alarms, *note.alarms)],
+            "processes": note.processes,
+            "settings": note.settings,
+        }
     )
 
 
@@ -65,18 +72,20 @@ def offline_status(settings: Settings) -> StationStatus:
 
 def model_in_force(station: Station, camera: str, note: ModelNote) -> ModelInForce:
     """Return which bundle judges a camera's frames."""
-    bundle = None
-    if note.bundle_digest:
-        bundle = BundleRef(
-            name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest
-        )
     return ModelInForce(
         station=str(station),
         camera=camera,
-        bundle=bundle,
+        bundle=bundle_of(note),
         engine=note.engine or None,
         since=utc(note.since_utc_ns),
     )
+
+
+def bundle_of(note: ModelNote) -> BundleRef | None:
+    """Return the bundle that judges, or None where nothing does."""
+    if not note.bundle_digest:
+        return None
+    return BundleRef(name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest)
 
 
 def _camera(name: str, stream: PendingTriggers) -> CameraStatus:

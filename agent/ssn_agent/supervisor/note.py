@@ -15,6 +15,8 @@ class SupervisorNote(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     processes: list[ProcessStatus] = []
+    pids: dict[str, int] = {}
+    """Of those that run, by their names."""
     alarms: list[str] = []
     settings: SettingsStatus | None = None
     changed_by: str = "start"

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ssn_agent.errors import AgentError, UsageError
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.log import configure, logger
+from ssn_agent.metrics.endpoint import Endpoint
+from ssn_agent.metrics.report import station_metrics
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, hold_back_reloads, reload_asked_by
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.child import Child, end_all
@@ -28,6 +31,8 @@ from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_agent.supervisor.systemd import Systemd
 
 TICK_S = 0.05
+LOCK_S = 0.2
+"""`ssn-agent status` holds the lock for a moment, to see whether anybody else does."""
 PAUSE_S = 1.0
 """Where a turn comes so much later, this process was held up itself, and perhaps all were."""
 UNBURIED_S = 30.0
@@ -81,6 +86,7 @@ class Supervisor:
             for camera in settings.cameras
         ]
         self._note: SupervisorNote | None = None
+        self._endpoint: Endpoint | None = None
         self._turned_at = time.monotonic()
 
     def run(self, stop: Stop, *, once: bool) -> None:
@@ -91,6 +97,7 @@ class Supervisor:
         """
         hold_back_reloads()
         self._prepare()
+        self._serve_metrics()
         self._files.inference_ready.unlink(missing_ok=True)
         self._turned_at = time.monotonic()
         cameras_start_at = self._turned_at + READY_S
@@ -128,9 +135,14 @@ class Supervisor:
     def _say(self, now: float) -> None:
         """Say how the children and the settings are, where that has changed."""
         alarms = [text for child in self._children for text in child.alarms(now)]
+        alarms += self._in_force.alarms()
+        if self._endpoint is not None and self._endpoint.problem is not None:
+            alarms.append(f"metrics: {self._endpoint.problem}")
+        running = {c.name: c.process.pid for c in self._children if c.process is not None}
         note = SupervisorNote(
             processes=[child.status() for child in self._children],
-            alarms=alarms + self._in_force.alarms(),
+            pids={"supervisor": os.getpid(), **running},
+            alarms=alarms,
             settings=self._in_force.status(),
             changed_by=self._in_force.changed_by,
         )
@@ -171,10 +183,16 @@ class Supervisor:
             msg = f"{path}: cannot be written ({error.strerror}); check runtime_dir"
             raise AgentError(msg) from error
         command = [sys.executable, "-m", "ssn_agent.ledger.prepare", str(path), str(os.getpid())]
-        done = subprocess.run(command, check=False, stderr=subprocess.PIPE)
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE)
         if done.returncode != 0:
-            raise AgentError(done.stderr.decode().strip().removeprefix("ssn-agent: "))
-        sys.stderr.buffer.write(done.stderr)
+            raise AgentError(done.stdout.decode() or "the ledger is not prepared; see the log")
+
+    def _serve_metrics(self) -> None:
+        self._files.figures.unlink(missing_ok=True)  # of the agent before
+        settings = self._in_force.settings
+        if settings.metrics.port is not None:
+            read = partial(station_metrics, self._files, settings)
+            self._endpoint = Endpoint(settings.metrics, settings.metrics.port, read)
 
     def _begin_anew(self) -> None:
         """Numbers were proven by a ledger that is set aside now: the next start begins a new one.
@@ -231,10 +249,19 @@ def _take(files: RuntimeFiles) -> int:
     except OSError as error:
         msg = f"{files.root}: cannot be used as runtime_dir ({error.strerror}); set another"
         raise UsageError(msg) from error
+    ends_at = time.monotonic() + LOCK_S
+    while not _locked(lock):
+        if time.monotonic() >= ends_at:
+            os.close(lock)
+            msg = f"{files.root}: an agent runs here already; stop it, or set another runtime_dir"
+            raise UsageError(msg)
+        time.sleep(TICK_S)
+    return lock
+
+
+def _locked(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        msg = f"{files.root}: an agent runs here already; stop it, or set another runtime_dir"
-        raise UsageError(msg) from error
-    return lock
+    except BlockingIOError:
+        return False
+    return True

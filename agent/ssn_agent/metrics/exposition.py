@@ -1,0 +1,147 @@
+"""The station's figures as Prometheus reads them. Names and units by its conventions."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from ssn_contract.messages import CameraStatus, ProcessStatus
+from ssn_contract.metrics import CameraMetrics, Durations, StationMetrics
+
+CAMERA_STATES = CameraStatus.model_fields["state"].annotation.__args__  # type: ignore[union-attr]
+PROCESS_STATES = ProcessStatus.model_fields["state"].annotation.__args__  # type: ignore[union-attr]
+
+
+def registry(read: Callable[[], StationMetrics]) -> CollectorRegistry:
+    """Return what makes the figures anew for each scrape: all of one moment."""
+    made = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=made)  # of the supervisor, which serves this: since when it runs
+    made.register(_Station(read))
+    return made
+
+
+class _Station(Collector):
+    def __init__(self, read: Callable[[], StationMetrics]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._read()
+        yield from _station(metrics)
+        yield from _messages(metrics)
+        yield from _cameras(metrics.cameras)
+        yield from _processes(metrics)
+
+
+def _station(m: StationMetrics) -> Iterator[Metric]:
+    info = _gauge("ssn_agent_info", "1, with the agent's version.", ["station", "version"])
+    info.add_metric([m.station, m.agent], 1)
+    yield info
+    yield _one("ssn_alarms", "Alarms at present; their texts are on `status`.", len(m.alarms))
+    if m.report_age_s is not None:
+        text = "How old is what the ledger process said of cameras, ledger and broker."
+        yield _one("ssn_report_age_seconds", text, m.report_age_s)
+    yield _one("ssn_ledger_up", "1 where the ledger can be written.", m.ledger == "ok")
+    yield _one("ssn_broker_connected", "1 where it is.", bool(m.broker_connected))
+    if m.disk_free_bytes is not None and m.disk_size_bytes is not None:
+        yield _one("ssn_disk_free_bytes", "Room for the ledger's file system.", m.disk_free_bytes)
+        yield _one("ssn_disk_size_bytes", "Size of the ledger's file system.", m.disk_size_bytes)
+
+
+def _messages(m: StationMetrics) -> Iterator[Metric]:
+    if m.undelivered is not None:
+        text = "Messages committed and not yet acknowledged by the broker."
+        yield _one("ssn_undelivered_messages", text, m.undelivered)
+    for name, text, count in (
+        ("ssn_published_messages", "Messages that the broker has acknowledged.", m.published),
+        ("ssn_undeliverable_messages", "Messages given up; the log says why.", m.undeliverable),
+        ("ssn_refused_triggers", "Triggers by MQTT that were not understood.", m.refused_triggers),
+    ):
+        if count is not None:
+            yield CounterMetricFamily(name, text, value=count)
+    for name, text, durations in (
+        ("ssn_commit_duration_seconds", "Transactions of the ledger.", m.commit),
+        (
+            "ssn_delivery_delay_seconds",
+            "From trigger to the broker's acknowledgement of the verdict.",
+            m.delivery,
+        ),
+    ):
+        if durations is not None:
+            histogram = HistogramMetricFamily(name, text)
+            _add_durations(histogram, [], durations)
+            yield histogram
+
+
+def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
+    info = _gauge(
+        "ssn_camera_info",
+        "1, with what judges the camera's frames, and the epoch of its numbers.",
+        ["camera", "bundle", "version", "digest", "engine", "epoch"],
+    )
+    state = _gauge("ssn_camera_state", "1 for the state that it is in.", ["camera", "state"])
+    triggers = _counter("ssn_triggers", "Triggers counted: verdicts and pending.")
+    verdicts = _counter("ssn_verdicts", "Verdicts; INVALID by reason.", ["verdict", "reason"])
+    pending = _gauge("ssn_pending_triggers", "Triggers without a verdict in the ledger.")
+    discarded = _counter("ssn_discarded_frames", "Frames whose trigger no longer waited.")
+    malformed = _counter("ssn_malformed_messages", "Messages to the camera not understood.")
+    last = _gauge("ssn_last_verdict_timestamp_seconds", "When the newest verdict was decided.")
+    latency = HistogramMetricFamily(
+        "ssn_verdict_latency_seconds", "From trigger to verdict.", labels=["camera"]
+    )
+    for c in cameras:
+        name = c.camera
+        bundle = ["", "", ""] if c.bundle is None else list(dict(c.bundle).values())
+        info.add_metric([name, *bundle, c.engine or "", str(c.epoch)], 1)
+        for known in CAMERA_STATES:
+            state.add_metric([name, known], c.state == known)
+        triggers.add_metric([name], c.triggers)
+        verdicts.add_metric([name, "PASS", ""], c.passed)
+        verdicts.add_metric([name, "FAIL", ""], c.failed)
+        for reason, count in c.invalid.items():
+            verdicts.add_metric([name, "INVALID", reason.value], count)
+        pending.add_metric([name], c.pending)
+        discarded.add_metric([name], c.discarded_frames)
+        malformed.add_metric([name], c.malformed_messages)
+        if c.last is not None:
+            last.add_metric([name], c.last.decided_at.timestamp())
+        _add_durations(latency, [name], c.latency)
+    yield from (info, state, triggers, verdicts, pending, discarded, malformed, last, latency)
+
+
+def _processes(m: StationMetrics) -> Iterator[Metric]:
+    state = _gauge("ssn_process_state", "1 for the state that it is in.", ["process", "state"])
+    restarts = CounterMetricFamily(
+        "ssn_process_restarts", "Processes replaced.", labels=["process", "reason"]
+    )
+    memory = _gauge("ssn_process_memory_bytes", "Resident memory that is not shared.", ["process"])
+    for p in m.processes:
+        for known in PROCESS_STATES:
+            state.add_metric([p.name, known], p.state == known)
+        for reason in ("died", "hung", "over_memory"):
+            restarts.add_metric([p.name, reason], getattr(p, reason))
+        if p.memory_bytes is not None:
+            memory.add_metric([p.name], p.memory_bytes)
+    yield from (state, restarts, memory)
+
+
+def _one(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _gauge(name: str, text: str, labels: list[str] | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=labels or ["camera"])
+
+
+def _counter(name: str, text: str, labels: list[str] | None = None) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, labels=["camera", *(labels or [])])
+
+
+def _add_durations(into: HistogramMetricFamily, labels: list[str], durations: Durations) -> None:
+    buckets = [*durations.buckets.items(), ("+Inf", durations.count)]
+    into.add_metric(labels, buckets, durations.sum_s)
