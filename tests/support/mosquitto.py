@@ -43,16 +43,21 @@ class Mosquitto:
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
     keeps_sessions: bool = False
-    """Over a kill, as they stood at the last `save`."""
+    """Over a kill, as they stood at the last `save`; over `end`, as they stand."""
+    lines: tuple[str, ...] = ()
+    """Of its configuration, beside ours."""
 
     def start(self) -> None:
         """Start, and return when it answers."""
         config = self.folder / "mosquitto.conf"
-        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true"]
-        lines += ["max_queued_messages 0", "max_inflight_messages 0"]
-        if self.keeps_sessions:  # `user`: as root it would become another, who may not write here
-            lines += ["persistence true", f"persistence_location {self.folder}/", "user root"]
-        config.write_text("\n".join(lines) + "\n")
+        # `user`: as root it would become another, who may neither read nor write here.
+        lines = [f"listener {self.port} 127.0.0.1", "max_queued_messages 0", "user root"]
+        ours = {"allow_anonymous": "true", "max_inflight_messages": "0"}
+        given = {line.split()[0] for line in self.lines}
+        lines += [f"{key} {value}" for key, value in ours.items() if key not in given]
+        if self.keeps_sessions:
+            lines += ["persistence true", f"persistence_location {self.folder}/"]
+        config.write_text("\n".join([*lines, *self.lines]) + "\n")
         with (self.folder / "mosquitto.log").open("ab") as log:
             self.process = subprocess.Popen([program("mosquitto"), "-c", str(config)], stderr=log)
         wait_until(lambda: answers(self.port), 10, "mosquitto does not answer")
@@ -69,6 +74,17 @@ class Mosquitto:
             "mosquitto does not save",
         )
 
+    def end(self) -> None:
+        """End it in order."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def log(self) -> str:
+        """Return what it has logged."""
+        return (self.folder / "mosquitto.log").read_text()
+
     def kill(self) -> None:
         """End it as a power cut would."""
         if self.process is not None:
@@ -78,9 +94,11 @@ class Mosquitto:
 
 
 @contextmanager
-def running_mosquitto(folder: Path) -> Iterator[Mosquitto]:
-    """Run a broker on a free port of 127.0.0.1."""
-    broker = Mosquitto(free_port(), folder)
+def running_mosquitto(
+    folder: Path, *lines: str, keeps_sessions: bool = False
+) -> Iterator[Mosquitto]:
+    """Run a broker on a free port of 127.0.0.1, with lines of its configuration."""
+    broker = Mosquitto(free_port(), folder, keeps_sessions=keeps_sessions, lines=lines)
     broker.start()
     try:
         yield broker

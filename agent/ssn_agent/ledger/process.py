@@ -33,6 +33,7 @@ from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
+from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
@@ -76,7 +77,7 @@ class LedgerProcess:
         self._bell = Doorbell(files.ledger_bell)
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
-        self._outbox = Outbox(self._link, self._writer, settings.broker.inflight)
+        self._outbox = Outbox(self._link, self._writer)
         takes_triggers = [
             n for n, c in settings.cameras.items() if isinstance(c.source, ZeroMqSource)
         ]
@@ -129,13 +130,14 @@ class LedgerProcess:
             if isinstance(event, Connected):
                 self._status_at = 0.0
                 self._models.clear()
+                self._sent_unwritten.clear()
         self._triggers.turn()
         self._integrity.turn()
         self._write()
         self._heart.beat(DISK_S)
         self._keep_late_results()
+        self._report()  # first: a backlog would leave it no room at a broker that takes few at once
         self._deliver()
-        self._report()
 
     def _heed_reload(self) -> None:
         """Take over settings that changed, and note in the ledger what is in force and by whom.
@@ -146,6 +148,7 @@ class LedgerProcess:
             self._settings = read_resolved(self._files.settings)
             configure(self._settings.log_level, "ledger")
             self._messages.take_over(self._settings)
+            self._link.look_at_certificates()
             self._note_settings_at = 0.0
         if self._note_settings_at is None or time.monotonic() < self._note_settings_at:
             return
@@ -172,7 +175,7 @@ class LedgerProcess:
             self._outbox.put_back(delivery)
             return
         try:
-            self._writer.write([item for _, item, _ in due], delivery)
+            newest = self._writer.write([item for _, item, _ in due], delivery)
         except LedgerError as error:
             self._outbox.put_back(delivery)
             self._ledger_failed(error)
@@ -186,7 +189,7 @@ class LedgerProcess:
         for stream, item, decision in due:
             stream.committed(item.entry, decision)
         if due:
-            self._outbox.wake()
+            self._outbox.wake(newest)
 
     def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
         found = []
@@ -196,7 +199,10 @@ class LedgerProcess:
             monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
             header = stream.journal.header
             for entry, decision in stream.due(monotonic_ns, utc_ns):
-                message = self._messages.message(header, entry, decision)
+                waited_s = (monotonic_ns - decision.decided_monotonic_ns) / 1e9
+                message = self._messages.message(
+                    header, entry, decision, historical=waited_s > HISTORICAL_AFTER_S
+                )
                 found.append((stream, Decided(header, entry, message), decision))
         return found
 
@@ -210,11 +216,12 @@ class LedgerProcess:
         """Send once, marked, what cannot be committed now; it stays in the journal."""
         for item in items:
             key = (item.header.camera, item.entry.sequence)
-            if self._outbox.connected and key not in self._sent_unwritten:
-                self._sent_unwritten.add(key)
+            if key not in self._sent_unwritten:
                 marked = item.message.model_copy(update={"durable": False})
                 topic = self._topics.verdict(item.header.camera)
-                self._link.publish(topic, marked.model_dump_json())
+                if self._link.publish(topic, marked.model_dump_json()) is None:
+                    return  # no room at present
+                self._sent_unwritten.add(key)
 
     def _deliver(self) -> None:
         """Step 4."""
@@ -254,10 +261,11 @@ class LedgerProcess:
         for name, stream in self._streams.items():
             note = stream.journal.model_note()
             if note is not None and note != self._models.get(name):
-                self._models[name] = note
                 message = model_in_force(self._settings.station, name, note)
-                self._link.publish(self._topics.model(name), message.model_dump_json(), retain=True)
-        if time.monotonic() >= self._status_at:
+                topic = self._topics.model(name)
+                if self._link.publish(topic, message.model_dump_json(), retain=True) is not None:
+                    self._models[name] = note
+        if time.monotonic() >= self._status_at and self._link.room:
             self._status_at = time.monotonic() + STATUS_S
             self._publish_status()
 
@@ -272,7 +280,7 @@ class LedgerProcess:
             self._streams,
             read_note(self._files.supervisor),
             ledger_problem=problem,
-            broker_problem=self._outbox.problem or self._triggers.problem,
+            broker_problem=self._outbox.problem or self._triggers.problem or self._link.problem,
             refused_triggers=self._triggers.refused,
             undelivered=undelivered,
             ledger_alarms=alarms(self._settings.ledger_path),
@@ -293,10 +301,9 @@ class LedgerProcess:
                 self._writer.close_stream(name, stream.journal.header.epoch, stream.journal.head)
             except LedgerError as error:
                 logger().error("the end is not noted", camera=name, problem=str(error))
-        if self._outbox.connected:
-            text = offline_status(self._settings).model_dump_json()
-            self._link.publish(self._topics.status, text, retain=True)
-        self._link.stop()
+        text = offline_status(self._settings).model_dump_json()
+        said = self._link.publish(self._topics.status, text, retain=True) is not None
+        self._link.stop(with_will=not said)
         self._triggers.close()
 
 

@@ -46,6 +46,7 @@ _COUNT = _NEW_COUNTS.on_conflict_do_update(
 _ONE_MESSAGE = update(_OUTBOX).where(_OUTBOX.c.id == bindparam("message"))
 _PUBLISHED = _ONE_MESSAGE.values(published_at=bindparam("value"))
 _UNDELIVERABLE = _ONE_MESSAGE.values(problem=bindparam("value"))
+_NEWEST_MESSAGE = select(func.coalesce(func.max(_OUTBOX.c.id), 0))
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,17 @@ class LedgerWriter:
         self._messages = messages
         self._streams: dict[tuple[str, UUID], int] = {}
 
-    def write(self, decided: Sequence[Decided], delivery: Delivery) -> None:
+    def write(self, decided: Sequence[Decided], delivery: Delivery) -> int:
         """Commit verdicts with their defects and messages, and what became of older messages.
 
-        A verdict whose trigger is there already is left as it is: the process died between the
-        commit and the note of it in the journal.
+        Return the highest id of a message. A verdict whose trigger is there already is left as it
+        is: the process died between the commit and the note of it in the journal.
         """
         with translated(self._engine), self._engine.begin() as connection:
             self._insert(connection, self._missing(connection, decided))
             _note(connection, _PUBLISHED, delivery.published)
             _note(connection, _UNDELIVERABLE, delivery.undeliverable)
+            return int(connection.execute(_NEWEST_MESSAGE).scalar_one())
 
     def keep_late(self, camera: str, epoch: UUID, columns: dict[int, dict[str, Any]]) -> None:
         """Keep what the model said after the deadline, beside the verdicts, by their numbers.
@@ -172,6 +174,11 @@ class LedgerWriter:
         )
         with translated(self._engine), self._engine.connect() as connection:
             return [OutboxMessage(*row) for row in connection.execute(query)]
+
+    def newest_message(self) -> int:
+        """Return the highest id of a message; 0 where there is none."""
+        with translated(self._engine), self._engine.connect() as connection:
+            return int(connection.execute(_NEWEST_MESSAGE).scalar_one())
 
     def count_undelivered(self) -> int:
         """Return how many messages wait."""
