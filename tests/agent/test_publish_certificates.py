@@ -1,9 +1,7 @@
 """The line to the broker over TLS: who is trusted, who is refused, and files that are replaced."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,66 +12,12 @@ from ssn_agent.publish import certificates as module
 from ssn_agent.publish.certificates import Certificates, load
 from ssn_agent.publish.mqtt import Connected
 from ssn_agent.settings import BrokerSettings
-from support.certificates import Authority, Issued, encrypted
+from support.certificates import Authority, Plant, encrypted
 from support.line import WILL, Line
-from support.mosquitto import Mosquitto, Subscriber, answers, free_port, running_mosquitto
+from support.mosquitto import Subscriber
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.needs("mosquitto", "openssl")
-
-
-class Plant:
-    """An authority, brokers with certificates of it, and the files that a station reads."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority(folder, "plant")
-        self.files = Issued(folder / "station.pem", folder / "station.key")
-        self.ca = folder / "trusted.pem"
-        self.install(self.authority.issue("box-1"), self.authority.cert)
-        self._brokers = ExitStack()
-        self._runtime = Path(self._brokers.enter_context(tempfile.TemporaryDirectory()))
-
-    def install(self, issued: Issued, ca: Path) -> None:
-        """Put files in place as a deployment does: each at once."""
-        for new, place in (
-            (issued.cert, self.files.cert),
-            (issued.key, self.files.key),
-            (ca, self.ca),
-        ):
-            shutil.copy(new, place.with_suffix(".new"))
-            place.with_suffix(".new").rename(place)
-
-    def broker(self, *lines: str, issued: Issued | None = None) -> Mosquitto:
-        """Start one that wants a certificate of the authority, by TLS 1.3 alone."""
-        own = issued or self.authority.issue("broker")
-        port = free_port()
-        secured = [f"listener {port} 127.0.0.1", f"cafile {self.authority.cert}"]
-        secured += [f"certfile {own.cert}", f"keyfile {own.key}", "tls_version tlsv1.3"]
-        secured += ["require_certificate true", "use_identity_as_username true", *lines]
-        broker = self._brokers.enter_context(running_mosquitto(self.folder, *secured))
-        wait_until(lambda: answers(port), 10, "no secured port")
-        self.secured_port = port
-        return broker
-
-    def settings(self, **changes: object) -> BrokerSettings:
-        """Return those of a station with the files."""
-        values = {
-            "port": self.secured_port,
-            "tls": True,
-            "ca_file": self.ca,
-            "cert_file": self.files.cert,
-            "key_file": self.files.key,
-            **changes,
-        }
-        return BrokerSettings.model_validate(values)
-
-    def line(self, **changes: object) -> "closing[Line]":
-        """Return a line of such a station."""
-        return closing(Line(self._runtime, self.settings(**changes)))
-
-    def close(self) -> None:
-        self._brokers.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ssn_agent.publish import outbox as module
+from ssn_agent.publish import refusals
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S, as_historical
 from ssn_agent.publish.mqtt import Acknowledged, Connected, Disconnected, Event
 from ssn_agent.publish.outbox import Delivery, Outbox
@@ -230,11 +231,14 @@ def test_a_camera_that_the_broker_refuses_waits_in_order_and_holds_up_no_other(
     assert RIGHT in str(outbox.problem)
     outbox.pump()
     assert payloads(line)[3:] == ["m4", "m6"]
-    clock[0] += module.REFUSAL_PAUSE_S
+    clock[0] += refusals.PAUSE_S
     outbox.pump()
     assert names(line)[5:] == ["m1"]  # the first of them alone
     outbox.take(Acknowledged(6, "Not authorized"))
-    clock[0] += module.REFUSAL_PAUSE_S
+    clock[0] += refusals.PAUSE_S
+    outbox.pump()
+    assert len(line.sent) == 6  # the pauses grow
+    clock[0] += refusals.PAUSE_S
     outbox.pump()
     for mid in (4, 5, 7):
         outbox.take(Acknowledged(mid, None))
@@ -242,6 +246,28 @@ def test_a_camera_that_the_broker_refuses_waits_in_order_and_holds_up_no_other(
     assert names(line)[6:] == ["m1", "m3", "m5"]
     assert outbox.problem is None
     assert sorted(outbox.take_delivery().published) == [1, 2, 4, 6]
+
+
+def test_a_message_at_which_connections_end_one_after_another_is_taken_for_refused(
+    clock: list[float],
+) -> None:
+    outbox, line = two_cameras(window=2)
+    for number in range(refusals.SUSPECTED_AFTER):
+        outbox.pump()
+        if number == 0:
+            assert payloads(line) == ["m1", "m2"]
+        outbox.take(Disconnected("gone"))
+        outbox.take(Disconnected("no answer"))
+        assert outbox.problem == "no answer"
+        outbox.take(Connected(None))
+    assert "connections end at it" in str(outbox.problem)
+    outbox.pump()
+    assert payloads(line)[-2:] == ["m2", "m4"]
+    clock[0] += refusals.PAUSE_S
+    for mid in (7, 8):
+        outbox.take(Acknowledged(mid, None))
+    outbox.pump()
+    assert names(line)[-2:] == ["m1", "m6"]
 
 
 def test_of_a_camera_that_is_refused_for_long_nothing_piles_up_in_memory(
@@ -288,7 +314,7 @@ def test_a_refused_verdict_holds_up_its_heatmap(tmp_path: Path, clock: list[floa
     outbox.take(Acknowledged(1, "Not authorized"))
     outbox.pump()
     assert payloads(line) == ["m1"]
-    clock[0] += module.REFUSAL_PAUSE_S
+    clock[0] += refusals.PAUSE_S
     outbox.pump()
     outbox.take(Acknowledged(2, None))
     outbox.pump()
@@ -305,7 +331,7 @@ def test_a_refused_picture_whose_file_has_gone_meanwhile_holds_up_nothing(
     outbox.pump()
     outbox.take(Acknowledged(1, "Not authorized"))
     first.unlink()
-    clock[0] += module.REFUSAL_PAUSE_S
+    clock[0] += refusals.PAUSE_S
     outbox.pump()
     assert payloads(line) == [b"first", b"second"]
 
@@ -591,7 +617,7 @@ class Station(RuleBasedStateMachine):
         self.pictures_come()
         self.connection(connected=True)
         for _ in range(3 * len(self.committed) + 5):
-            self.time_passes(module.REFUSAL_PAUSE_S)
+            self.time_passes(refusals.PAUSE_MAX_S)
             self.pump()
             for mid in sorted(self.open):
                 self.outbox.take(Acknowledged(mid, None))

@@ -1,10 +1,16 @@
-"""Certificates as a plant's authority makes them: by openssl."""
+"""Certificates as a plant's authority makes them (by openssl), and a broker that wants them."""
 
+import shutil
 import subprocess
+import tempfile
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.mosquitto import program
+from ssn_agent.settings import BrokerSettings
+from support.line import Line
+from support.mosquitto import Mosquitto, answers, free_port, program, running_mosquitto
+from support.waiting import wait_until
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
@@ -38,6 +44,56 @@ class Authority:
         by = ("-CA", self.cert, "-CAkey", self._key, "-CAcreateserial", "-days", str(days))
         _openssl("x509", "-req", "-in", request, *by, "-extfile", extensions, "-out", issued.cert)
         return issued
+
+
+class Plant:
+    """An authority, brokers with certificates of it, and the files that a station reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority(folder, "plant")
+        self.files = Issued(folder / "station.pem", folder / "station.key")
+        self.ca = folder / "trusted.pem"
+        self.install(self.authority.issue("box-1"), self.authority.cert)
+        self._brokers = ExitStack()
+        self._runtime = Path(self._brokers.enter_context(tempfile.TemporaryDirectory()))
+        self.secured_port = 0
+
+    def install(self, issued: Issued, ca: Path) -> None:
+        """Put files in place as a deployment does: each at once."""
+        for new, place in (
+            (issued.cert, self.files.cert),
+            (issued.key, self.files.key),
+            (ca, self.ca),
+        ):
+            shutil.copy(new, place.with_suffix(".new"))
+            place.with_suffix(".new").rename(place)
+
+    def broker(self, *lines: str, issued: Issued | None = None) -> Mosquitto:
+        """Start one that wants a certificate of the authority, by TLS 1.3 alone."""
+        own = issued or self.authority.issue("broker")
+        port = free_port()
+        secured = [f"listener {port} 127.0.0.1", f"cafile {self.authority.cert}"]
+        secured += [f"certfile {own.cert}", f"keyfile {own.key}", "tls_version tlsv1.3"]
+        secured += ["require_certificate true", "use_identity_as_username true", *lines]
+        broker = self._brokers.enter_context(running_mosquitto(self.folder, *secured))
+        wait_until(lambda: answers(port), 10, "no secured port")
+        self.secured_port = port
+        return broker
+
+    def settings(self) -> dict[str, object]:
+        """Return those of a station with the files, as in `[broker]`."""
+        files = {"ca_file": self.ca, "cert_file": self.files.cert, "key_file": self.files.key}
+        return {"port": self.secured_port, "tls": True, **files}
+
+    def line(self, **changes: object) -> "closing[Line]":
+        """Return a line of such a station."""
+        settings = BrokerSettings.model_validate({**self.settings(), **changes})
+        return closing(Line(self._runtime, settings))
+
+    def close(self) -> None:
+        """End the brokers."""
+        self._brokers.close()
 
 
 def encrypted(key: Path, to: Path) -> Path:

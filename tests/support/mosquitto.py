@@ -51,8 +51,9 @@ class Mosquitto:
         """Start, and return when it answers."""
         config = self.folder / "mosquitto.conf"
         # `user`: as root it would become another, who may neither read nor write here.
-        lines = [f"listener {self.port} 127.0.0.1", "max_queued_messages 0", "user root"]
-        ours = {"allow_anonymous": "true", "max_inflight_messages": "0"}
+        lines = [f"listener {self.port} 127.0.0.1", "user root"]
+        unlimited = dict.fromkeys(("max_queued_messages", "max_inflight_messages"), "0")
+        ours = {"allow_anonymous": "true", **unlimited}
         given = {line.split()[0] for line in self.lines}
         lines += [f"{key} {value}" for key, value in ours.items() if key not in given]
         if self.keeps_sessions:
@@ -118,12 +119,17 @@ class Received:
 class Subscriber:
     """`mosquitto_sub` in a process of its own: it shares no code with the agent."""
 
-    def __init__(self, port: int, folder: Path) -> None:
-        """Subscribe to everything, and return when the subscription stands."""
+    def __init__(self, port: int, folder: Path, session: str | None = None) -> None:
+        """Subscribe to everything, and return when the subscription stands.
+
+        With a `session` by that name it also gets what came while it or the broker was away.
+        """
         self._path = folder / "received.txt"
         command = [program("mosquitto_sub"), "-p", str(port), "-q", "1", "-t", "ssn/#", "-t", "t"]
         # Topic, retained flag and payload in hexadecimal, a line a message.
         command += ["-F", "%t %r %x"]
+        if session is not None:
+            command += ["-c", "-i", session]
         with self._path.open("wb") as out:
             self._process = subprocess.Popen(command, stdout=out)
         poke = [program("mosquitto_pub"), "-p", str(port), "-t", "t", "-m", "up"]

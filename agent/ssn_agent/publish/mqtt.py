@@ -8,6 +8,7 @@ order, past the limits of the broker that came back, or with an old mark.
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,10 @@ RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 15.0
 LOOP_S = 0.1
 """How long a request to end, or to look at the certificates, waits at most."""
+LEAVE_S = 3.0
+"""How long the broker's answers are waited for before an orderly end."""
 STOP_S = 10.0
+WITH_WILL = 4
 RENEWAL = "connecting anew, with certificates that were replaced"
 SESSION_S = 3600
 """How long the broker keeps what is sent to us while we are away."""
@@ -105,9 +109,11 @@ class BrokerLink:
         self._client: mqtt.Client | None = None
         self._connection = 0
         self._problem: str | None = None
+        self._answered = 0
         self._lock = threading.Lock()
         # Of the caller's thread: the connection that it has been told of.
         self._known_connection: int | None = None
+        self._sent = 0
         self._allowed = 0
         self._unacknowledged: set[int] = set()
 
@@ -141,6 +147,7 @@ class BrokerLink:
             if not self.room or self._client is None or self._known_connection != self._connection:
                 return None
             mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+            self._sent += 1
         self._unacknowledged.add(mid)
         return mid
 
@@ -212,7 +219,7 @@ class BrokerLink:
         leaving = False
         while client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
             if not leaving and (self._ending.is_set() or self._certificates.renewed()):
-                client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=self._last_word))
+                self._leave(client)
                 leaving = True
         with self._lock:
             self._client = None
@@ -222,9 +229,20 @@ class BrokerLink:
             return f"connection to {where} lost: {self._problem}"
         return _no_connection(where, str(self._problem))
 
-    @property
-    def _last_word(self) -> int:
-        return 4 if self._says_will and self._ending.is_set() else 0  # 4: with the last will
+    def _leave(self, client: mqtt.Client) -> None:
+        """Disconnect in order, when all that was sent is answered.
+
+        An answer that is unread when paho closes the socket has the kernel reset the connection:
+        our last words are lost with it, and the broker sends the will.
+        """
+        with self._lock:
+            self._client = None
+        until = time.monotonic() + LEAVE_S
+        while self._answered < self._sent and time.monotonic() < until:
+            if client.loop(LOOP_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+        word = WITH_WILL if self._says_will and self._ending.is_set() else 0
+        client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=word))
 
     def _new_client(self) -> mqtt.Client:
         settings = self._settings
@@ -299,6 +317,7 @@ class BrokerLink:
         with self._lock:
             self._client = client
             self._connection += 1
+            self._sent = self._answered = 0
         if self._topics:
             # A retained trigger is an old one.
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
@@ -332,6 +351,7 @@ class BrokerLink:
         properties: Properties,
     ) -> None:
         del client, userdata, properties
+        self._answered += 1
         self._tell(Acknowledged(mid, str(reason) if reason.is_failure else None))
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:

@@ -6,9 +6,7 @@ what was under way when the last one ended, or when this process died, is sent a
 that came after it. Consumers tell repeated verdicts by their key. A verdict that has waited is
 marked as historical when it is sent.
 
-What the broker refuses (its settings, which people mend) is kept and tried again, message by
-message, and whatever of the same camera follows it waits; other cameras do not. A heatmap that is
-refused holds up heatmaps alone.
+What the broker refuses waits, and with it what follows of the same camera (`refusals`).
 
 A picture is written after the result that promises it, so its file may still be on its way. Such a
 message steps aside for those behind it, and is sent when the file is there. A file that does not
@@ -26,9 +24,9 @@ from typing import Protocol
 from ssn_agent.log import logger
 from ssn_agent.publish.historical import Waits, as_historical
 from ssn_agent.publish.mqtt import Acknowledged, Connected, Disconnected, Event
+from ssn_agent.publish.refusals import Refusals
 
 PACKET_OVERHEAD_BYTES = 16
-REFUSAL_PAUSE_S = 5.0
 FILE_WAIT_S = 3.0
 MAX_AWAITED = 1000
 """Files that are looked for at once; beyond that the first ones are given up early."""
@@ -98,15 +96,6 @@ class Delivery:
         return bool(self.published or self.undeliverable)
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """The oldest message of a lane that the broker refuses: the others of the lane wait for it."""
-
-    message: Message
-    refusal: str
-    retry_at: float
-
-
 class Outbox:
     """Sends what the ledger has committed and collects what the broker acknowledged."""
 
@@ -117,18 +106,19 @@ class Outbox:
         self._waits = Waits(store.newest_message())
         self._delivery = Delivery()
         self._max_packet_bytes: int | None = None
+        self._refusals: Refusals[Message] = Refusals()
+        self._refused_else: str | None = None
         self._begin()
         self.connected = False
         self._disconnected: str | None = None
 
     def _begin(self) -> None:
-        """Begin with the oldest message: a new connection knows nothing of the one before."""
+        """Begin with the oldest message: a new connection knows nothing of those under way."""
         self._queue: deque[Message] = deque()
         self._fetched = 0
         self._more = True
         self._under_way: dict[int, Message] = {}
         self._awaited: deque[tuple[float, Message]] = deque()
-        self._refusals: dict[str, _Refused] = {}
         self._too_large: str | None = None
 
     @property
@@ -136,9 +126,7 @@ class Outbox:
         """Why something is not delivered at present; None while all is well."""
         if not self.connected:
             return self._disconnected
-        for refused in self._refusals.values():
-            return f"the broker refuses {refused.message.topic}: {refused.refusal}"
-        return self._too_large
+        return self._refusals.problem or self._too_large
 
     @property
     def idle(self) -> bool:
@@ -162,16 +150,18 @@ class Outbox:
             case Disconnected(reason):
                 if reason != self._disconnected:
                     logger().warning("broker not connected", problem=reason)
+                self._refusals.connection_ended(self._under_way.values(), reason)
                 self._begin()
                 self.connected, self._disconnected = False, reason
             case Acknowledged(mid, refusal):
                 message = self._under_way.pop(mid, None)
-                if message is None:
-                    return
-                if refusal is None:
+                if message is not None and refusal is None:
                     self._delivered(message)
-                else:
-                    self._refused(message, refusal)
+                elif message is not None:
+                    self._refusals.refused(message, str(refusal))
+                elif refusal is not None and refusal != self._refused_else:
+                    logger().error("broker refuses status or models", problem=refusal)
+                    self._refused_else = refusal
 
     def take_delivery(self) -> Delivery:
         """Return what is to be noted, and forget it."""
@@ -193,7 +183,7 @@ class Outbox:
         while self._link.room:
             if self._queue:
                 message = self._queue.popleft()
-                if not self._is_held(message):
+                if not self._refusals.hold(message):  # else it is read again later
                     self._send(message)
             elif self._more and pages < MAX_PAGES:
                 self._fetch()
@@ -282,42 +272,20 @@ class Outbox:
 
     def _delivered(self, message: Message) -> None:
         self._delivery.published[message.id] = datetime.now(timezone.utc)
-        refused = self._refusals.get(_lane(message))
-        if refused is not None and refused.message.id == message.id:
-            self._release(refused)
-
-    def _refused(self, message: Message, refusal: str) -> None:
-        """Hold the message's lane; what was under way behind it is read again after it."""
-        before = self._refusals.get(_lane(message))
-        if before is None:
-            logger().error("broker refuses", topic=message.topic, problem=refusal)
-        if before is None or message.id <= before.message.id:
-            retry_at = time.monotonic() + REFUSAL_PAUSE_S
-            self._refusals[_lane(message)] = _Refused(message, refusal, retry_at)
+        if self._refusals.released(message):
+            self._read_again()
 
     def _try_refused_again(self) -> None:
         """Send the first message of each lane that has been held for long enough."""
-        under_way = {message.id for message in self._under_way.values()}
-        for refused in sorted(self._refusals.values(), key=lambda held: held.message.id):
-            is_due = time.monotonic() >= refused.retry_at and refused.message.id not in under_way
-            if is_due and self._link.room and not self._send(refused.message):
-                self._release(refused)  # it is given up, or awaits its file
+        for message in self._refusals.due(self._under_way.values()):
+            if not self._link.room:
+                return
+            self._refusals.tried(message)
+            if not self._send(message) and self._refusals.released(message):
+                self._read_again()  # it is given up, or awaits its file
 
-    def _release(self, refused: _Refused) -> None:
-        """Begin to read anew: what was passed over while the lane was held is among it."""
-        del self._refusals[_lane(refused.message)]
+    def _read_again(self) -> None:
+        """Begin with the oldest message again: what was passed over while its lane was held."""
         self._queue.clear()
         self._fetched = 0
         self._more = True
-
-    def _is_held(self, message: Message) -> bool:
-        """Say whether its lane is held, or that of the verdicts which its picture follows."""
-        if not self._refusals:
-            return False
-        lane = _lane(message)
-        return lane in self._refusals or lane.rpartition("/")[0] in self._refusals
-
-
-def _lane(message: Message) -> str:
-    """Return what keeps its order: the verdicts of a camera; its heatmaps, a level below them."""
-    return message.topic.rpartition("/")[0]
