@@ -26,7 +26,7 @@ from ssn_agent.publish.certificates import Certificates, why
 from ssn_agent.settings import BrokerSettings
 
 RECONNECT_MIN_S = 1.0
-RECONNECT_MAX_S = 15.0
+RECONNECT_MAX_S = 5.0
 LOOP_S = 0.1
 """How long a request to end, or to look at the certificates, waits at most."""
 LEAVE_S = 3.0
