@@ -632,6 +632,6 @@ class Station(RuleBasedStateMachine):
 
 
 Station.TestCase.settings = hypothesis_settings(
-    max_examples=100, stateful_step_count=30, deadline=None
+    max_examples=60, stateful_step_count=30, deadline=None
 )
 TestNothingIsLostAndOrderIsKept = Station.TestCase

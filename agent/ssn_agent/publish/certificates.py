@@ -75,7 +75,7 @@ class Certificates:
                 secured.settimeout(REFUSAL_WAIT_S)
                 with suppress(TimeoutError):
                     secured.recv(1)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             msg = f"the certificates that were replaced are not taken over: {why(error)}"
             raise BrokerError(msg) from error
 
@@ -102,7 +102,7 @@ def load(settings: BrokerSettings) -> ssl.SSLContext:
     return context
 
 
-def why(error: OSError) -> str:
+def why(error: OSError | ValueError) -> str:
     """Return what a failed connection is to be told as."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message
@@ -112,7 +112,7 @@ def why(error: OSError) -> str:
         if "alert" in reason and ("cert" in reason or "unknown ca" in reason):
             return f"it refuses our certificate ({reason}); check broker.cert_file"
         return f"no TLS with it ({reason}); check broker.tls and broker.port"
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _contents(settings: BrokerSettings) -> tuple[bytes, ...]:

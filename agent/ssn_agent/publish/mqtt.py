@@ -120,7 +120,7 @@ class BrokerLink:
     @property
     def room(self) -> int:
         """Return how many messages may be published now; 0 while there is no connection."""
-        if self._known_connection is None:
+        if self._client is None or self._known_connection != self._connection:
             return 0
         return max(0, self._allowed - len(self._unacknowledged))
 
@@ -144,7 +144,7 @@ class BrokerLink:
         None where there is no room for it, or no connection: nothing is sent.
         """
         with self._lock:
-            if not self.room or self._client is None or self._known_connection != self._connection:
+            if self._client is None or not self.room:
                 return None
             mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
             self._sent += 1
@@ -214,7 +214,7 @@ class BrokerLink:
         before = self._connection
         try:
             self._connect(client)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name that is none is the latter
             return _no_connection(where, why(error))
         leaving = False
         while client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -337,10 +337,9 @@ class BrokerLink:
         del client, userdata, properties
         if flags.is_disconnect_packet_from_server:
             self._problem = str(reason)
-        elif self._problem is None and self._client is None:
-            self._problem = "it closes the connection"
         elif self._problem is None:
-            self._problem = str(reason)
+            closed = reason.getName() == "Unspecified error"
+            self._problem = "it closed the connection" if closed else str(reason)
 
     def _on_publish(
         self,
