@@ -131,7 +131,11 @@ def demo(
 @config_app.command("check")
 def config_check(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
     """Say what is wrong with the settings, by file, key and reason."""
+    from ssn_agent.publish.certificates import load
+
     settings = _settings(config, overrides)
+    if settings.broker.tls:
+        load(settings.broker)
     typer.echo(f"{config}: sound; {len(settings.cameras)} camera(s), digest {settings.digest[:12]}")
 
 

@@ -12,7 +12,7 @@
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
     ├── LedgerDamaged         its file holds no sound database
-    └── BrokerError           the demo's broker does not start
+    └── BrokerError           the line to the broker: certificates, the demo's broker
 
 A message says what happened, to what, and what to do. Foreign exceptions (cv2, onnxruntime,
 sqlalchemy, paho) are translated in the one module that imports the library.
@@ -84,7 +84,7 @@ class LedgerDamaged(AgentError):  # noqa: N818 -- a state of the file, named as 
 
 
 class BrokerError(AgentError):
-    """A broker that the demo was to start does not start."""
+    """Certificates that do not load or are not taken, or a broker that the demo does not start."""
 
 
 def short(error: AgentError) -> str:

@@ -177,6 +177,8 @@ class Verdict(_Outward):
     settings_digest: Digest
     durable: bool
     """False: not yet in the ledger, which cannot be written at present; sent again when it is."""
+    historical: bool = False
+    """True: it waited for the broker, or for the ledger; for the record, not to be acted on."""
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Verdict":

@@ -100,6 +100,16 @@ def test_sound_settings_are_said_to_be(ssn_agent: Callable[..., Result], config:
     assert f"{config}: sound; 1 camera(s)" in out
 
 
+def test_certificates_that_do_not_load_are_told_by_the_check(
+    ssn_agent: Callable[..., Result], config: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    tls = ("--set", "broker.tls=true", "--set", f"broker.ca_file={tmp_path / 'ca.pem'}")
+    code, _, err = ssn_agent("config", "check", "-c", config, *tls)
+    assert code == 1
+    assert "broker.ca_file does not load" in err
+
+
 def test_settings_are_shown_as_json_without_secrets(
     ssn_agent: Callable[..., Result], config: Path
 ) -> None:

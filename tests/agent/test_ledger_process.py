@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,12 @@ from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.ledger.prepare import prepare
 from ssn_agent.ledger.process import LedgerProcess
 from ssn_agent.processes import start_process
+from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import SupervisorNote, write_note
+from ssn_contract.messages import StationStatus
 from support.ledgers import rows, settings_in
-from support.mosquitto import Mosquitto, Subscriber
+from support.mosquitto import Mosquitto, Subscriber, running_mosquitto
 from support.records import FRAME, SETTINGS_DIGEST, judged
 from support.waiting import wait_until
 
@@ -170,6 +172,63 @@ def test_a_killed_ledger_process_is_replaced_by_one_that_closes_what_it_left(
     assert rows(ledger.settings, "SELECT closed_sequence FROM streams") == [(3,)]
     assert rows(ledger.settings, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == [(0,)]
     assert "Traceback" not in ledger.log.read_text()
+
+
+def statuses(subscriber: Subscriber) -> list[StationStatus]:
+    """Return what the station has said of itself."""
+    messages = [m for m in subscriber.received() if m.topic.endswith("/status")]
+    return [StationStatus.model_validate_json(message.payload) for message in messages]
+
+
+def test_a_broker_that_takes_one_message_at_a_time_gets_all_of_them_and_the_status_between(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        broker = stack.enter_context(running_mosquitto(tmp_path, "max_inflight_messages 1"))
+        subscriber = stack.enter_context(closing(Subscriber(broker.port, tmp_path)))
+        runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssn-"))
+        settings = settings_in(tmp_path, broker={"port": broker.port}, runtime_dir=Path(runtime))
+        ledger = Ledger(settings, tmp_path / "ledger.log")
+        stack.callback(ledger.journal.close)
+        for _ in range(400):
+            ledger.part(Outcome.PASS)
+        ledger.start()
+        stack.callback(lambda: ledger.end(signal.SIGKILL))
+        wait_until(lambda: len(verdicts(subscriber)) >= 400, 60, "not all arrive")
+        assert [v[0] for v in verdicts(subscriber)] == list(range(1, 401))
+        assert any(status.undelivered for status in statuses(subscriber))
+        assert "broker not connected" not in ledger.log.read_text()
+
+
+def test_of_a_killed_ledger_process_the_broker_says_that_the_station_is_offline(
+    ledger: Ledger, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        ledger.start()
+        wait_until(lambda: bool(statuses(subscriber)), 10, "no status")
+        ledger.end(signal.SIGKILL)
+        wait_until(lambda: statuses(subscriber)[-1].state == "offline", 10, "no will")
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        wait_until(lambda: bool(statuses(subscriber)), 10, "not retained")
+        assert [status.state for status in statuses(subscriber)] == ["offline"]
+
+
+def test_verdicts_that_waited_for_the_ledger_are_marked_as_historical(
+    ledger: Ledger, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        ledger.start()
+        ledger.part(Outcome.PASS)
+        wait_until(lambda: len(verdicts(subscriber)) == 1, 10, "no first verdict")
+        with closing(sqlite3.connect(ledger.settings.ledger_path, isolation_level=None)) as blocker:
+            blocker.execute("BEGIN EXCLUSIVE")
+            ledger.part(Outcome.PASS)
+            wait_until(lambda: len(verdicts(subscriber)) == 2, 10, "no marked verdict")
+            time.sleep(HISTORICAL_AFTER_S)
+        wait_until(lambda: len(verdicts(subscriber)) == 3, 10, "not committed")
+        messages = [m for m in subscriber.received() if m.topic.endswith("/verdict")]
+    marks = [json.loads(message.payload)["historical"] for message in messages]
+    assert marks == [False, False, True]
 
 
 def test_a_ledger_process_that_cannot_open_its_database_says_so_in_one_line(

@@ -23,7 +23,7 @@ from chaos.lines import LinesWriter
 TOPIC = "ssn/v1/+/+/+/+/verdict"
 KEPT = (
     *("camera", "epoch", "sequence", "part_id"),
-    *("verdict", "reason", "score", "durable", "latency_ms"),
+    *("verdict", "reason", "score", "durable", "historical", "latency_ms"),
 )
 SESSION_S = 3600
 

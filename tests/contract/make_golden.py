@@ -36,6 +36,7 @@ PASS: dict[str, Any] = {
     "engine": "onnxruntime-cpu/fp32",
     "settings_digest": "cd" * 32,
     "durable": True,
+    "historical": False,
 }
 REGION = {
     "x": 112,
@@ -291,6 +292,7 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "fail-with-peak-alone": {**FAIL, "defects": [PEAK_ALONE]},
         "fail-without-heatmap": {**FAIL, "heatmap": None},
         "fail-not-in-ledger": {**FAIL, "durable": False},
+        "pass-that-waited": {**PASS, "historical": True},
         "invalid-late": LATE,
         "invalid-no-model": {**LATE, "reason": "no_model", "latency_ms": 4.5},
     },

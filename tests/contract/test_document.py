@@ -87,7 +87,8 @@ def test_the_controller_accepts_a_part_on_its_own_pass_alone(
     _start(writer, mosquitto.port, writer.is_connected)
     try:
         contradiction = {**FAIL, "sequence": PASS["sequence"]}
-        for verdict in (PASS, PASS, contradiction, FAIL, LATE, {**PASS, "sequence": 99}):
+        waited = {**PASS, "sequence": 97, "historical": True}
+        for verdict in (PASS, PASS, contradiction, FAIL, LATE, waited, {**PASS, "sequence": 99}):
             _publish(writer, controller.TOPIC, verdict)
         controller.DEADLINE_S = 10.0
         assert controller.accept(EPOCH, 99) is True  # so the others are here as well
@@ -95,6 +96,7 @@ def test_the_controller_accepts_a_part_on_its_own_pass_alone(
         assert controller.accept(EPOCH, PASS["sequence"]) is True
         assert controller.accept(EPOCH, FAIL["sequence"]) is False
         assert controller.accept(EPOCH, LATE["sequence"]) is False
+        assert controller.accept(EPOCH, 97) is False
         assert controller.accept(EPOCH, 98) is False
         assert controller.accept("another epoch", PASS["sequence"]) is False
     finally:

@@ -43,16 +43,22 @@ class Mosquitto:
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
     keeps_sessions: bool = False
-    """Over a kill, as they stood at the last `save`."""
+    """Over a kill, as they stood at the last `save`; over `end`, as they stand."""
+    lines: tuple[str, ...] = ()
+    """Of its configuration, beside ours."""
 
     def start(self) -> None:
         """Start, and return when it answers."""
         config = self.folder / "mosquitto.conf"
-        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true"]
-        lines += ["max_queued_messages 0", "max_inflight_messages 0"]
-        if self.keeps_sessions:  # `user`: as root it would become another, who may not write here
-            lines += ["persistence true", f"persistence_location {self.folder}/", "user root"]
-        config.write_text("\n".join(lines) + "\n")
+        # `user`: as root it would become another, who may neither read nor write here.
+        lines = [f"listener {self.port} 127.0.0.1", "user root"]
+        unlimited = dict.fromkeys(("max_queued_messages", "max_inflight_messages"), "0")
+        ours = {"allow_anonymous": "true", **unlimited}
+        given = {line.split()[0] for line in self.lines}
+        lines += [f"{key} {value}" for key, value in ours.items() if key not in given]
+        if self.keeps_sessions:
+            lines += ["persistence true", f"persistence_location {self.folder}/"]
+        config.write_text("\n".join([*lines, *self.lines]) + "\n")
         with (self.folder / "mosquitto.log").open("ab") as log:
             self.process = subprocess.Popen([program("mosquitto"), "-c", str(config)], stderr=log)
         wait_until(lambda: answers(self.port), 10, "mosquitto does not answer")
@@ -69,6 +75,17 @@ class Mosquitto:
             "mosquitto does not save",
         )
 
+    def end(self) -> None:
+        """End it in order."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def log(self) -> str:
+        """Return what it has logged."""
+        return (self.folder / "mosquitto.log").read_text()
+
     def kill(self) -> None:
         """End it as a power cut would."""
         if self.process is not None:
@@ -78,9 +95,11 @@ class Mosquitto:
 
 
 @contextmanager
-def running_mosquitto(folder: Path) -> Iterator[Mosquitto]:
-    """Run a broker on a free port of 127.0.0.1."""
-    broker = Mosquitto(free_port(), folder)
+def running_mosquitto(
+    folder: Path, *lines: str, keeps_sessions: bool = False
+) -> Iterator[Mosquitto]:
+    """Run a broker on a free port of 127.0.0.1, with lines of its configuration."""
+    broker = Mosquitto(free_port(), folder, keeps_sessions=keeps_sessions, lines=lines)
     broker.start()
     try:
         yield broker
@@ -100,12 +119,17 @@ class Received:
 class Subscriber:
     """`mosquitto_sub` in a process of its own: it shares no code with the agent."""
 
-    def __init__(self, port: int, folder: Path) -> None:
-        """Subscribe to everything, and return when the subscription stands."""
+    def __init__(self, port: int, folder: Path, session: str | None = None) -> None:
+        """Subscribe to everything, and return when the subscription stands.
+
+        With a `session` by that name it also gets what came while it or the broker was away.
+        """
         self._path = folder / "received.txt"
         command = [program("mosquitto_sub"), "-p", str(port), "-q", "1", "-t", "ssn/#", "-t", "t"]
         # Topic, retained flag and payload in hexadecimal, a line a message.
         command += ["-F", "%t %r %x"]
+        if session is not None:
+            command += ["-c", "-i", session]
         with self._path.open("wb") as out:
             self._process = subprocess.Popen(command, stdout=out)
         poke = [program("mosquitto_pub"), "-p", str(port), "-t", "t", "-m", "up"]

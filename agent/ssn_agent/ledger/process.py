@@ -40,11 +40,13 @@ from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.metrics.report import station_metrics, write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
+from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
 from ssn_agent.settings import Settings, read_resolved
 from ssn_agent.supervisor.note import read_note
+from ssn_contract.messages import StationStatus
 from ssn_contract.topics import Topics
 
 TICK_S = 0.02
@@ -84,7 +86,7 @@ class LedgerProcess:
         self._bell = Doorbell(files.ledger_bell)
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
-        self._outbox = Outbox(self._link, self._writer, settings.broker.inflight)
+        self._outbox = Outbox(self._link, self._writer)
         takes_triggers = [
             n for n, c in settings.cameras.items() if isinstance(c.source, ZeroMqSource)
         ]
@@ -98,6 +100,8 @@ class LedgerProcess:
         self._pump_at = 0.0
         self._ack_at: float | None = None
         self._status_at = 0.0
+        self._status: StationStatus | None = None
+        """What is to be said of the station when the line has room for it."""
         self._metrics_at = 0.0
         self._figures = Figures(settings.cameras)
         self._models: dict[str, ModelNote] = {}
@@ -139,13 +143,14 @@ class LedgerProcess:
             if isinstance(event, Connected):
                 self._status_at = 0.0
                 self._models.clear()
+                self._sent_unwritten.clear()
         self._triggers.turn()
         self._integrity.turn()
         self._write()
         self._heart.beat(DISK_S)
         self._keep_late_results()
+        self._report()  # first: a backlog would leave it no room at a broker that takes few at once
         self._deliver()
-        self._report()
 
     def _heed_reload(self) -> None:
         """Take over settings that changed, and note in the ledger what is in force and by whom.
@@ -156,6 +161,7 @@ class LedgerProcess:
             self._settings = read_resolved(self._files.settings)
             configure(self._settings.log_level, "ledger")
             self._messages.take_over(self._settings)
+            self._link.look_at_certificates()
             self._note_settings_at = 0.0
         if self._note_settings_at is None or time.monotonic() < self._note_settings_at:
             return
@@ -183,7 +189,7 @@ class LedgerProcess:
             return
         began = time.monotonic()
         try:
-            self._writer.write([item for _, item, _ in due], delivery)
+            newest = self._writer.write([item for _, item, _ in due], delivery)
         except LedgerError as error:
             self._outbox.put_back(delivery)
             self._ledger_failed(error)
@@ -198,7 +204,7 @@ class LedgerProcess:
         for stream, item, decision in due:
             stream.committed(item.entry, decision)
         if due:
-            self._outbox.wake()
+            self._outbox.wake(newest)
 
     def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
         found = []
@@ -208,7 +214,10 @@ class LedgerProcess:
             monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
             header = stream.journal.header
             for entry, decision in stream.due(monotonic_ns, utc_ns):
-                message = self._messages.message(header, entry, decision)
+                waited_s = (monotonic_ns - decision.decided_monotonic_ns) / 1e9
+                message = self._messages.message(
+                    header, entry, decision, historical=waited_s > HISTORICAL_AFTER_S
+                )
                 found.append((stream, Decided(header, entry, message), decision))
         return found
 
@@ -222,11 +231,12 @@ class LedgerProcess:
         """Send once, marked, what cannot be committed now; it stays in the journal."""
         for item in items:
             key = (item.header.camera, item.entry.sequence)
-            if self._outbox.connected and key not in self._sent_unwritten:
-                self._sent_unwritten.add(key)
+            if key not in self._sent_unwritten:
                 marked = item.message.model_copy(update={"durable": False})
                 topic = self._topics.verdict(item.header.camera)
-                self._link.publish(topic, marked.model_dump_json())
+                if self._link.publish(topic, marked.model_dump_json()) is None:
+                    return  # no room at present
+                self._sent_unwritten.add(key)
 
     def _deliver(self) -> None:
         """Step 4."""
@@ -263,16 +273,20 @@ class LedgerProcess:
         """Say now and then how the station does, and publish the models that have changed."""
         for name, stream in self._streams.items():
             note = stream.journal.model_note()
-            if self._outbox.connected and note is not None and note != self._models.get(name):
-                self._models[name] = note
+            if note is not None and note != self._models.get(name):
                 message = model_in_force(self._settings.station, name, note)
-                self._link.publish(self._topics.model(name), message.model_dump_json(), retain=True)
+                topic = self._topics.model(name)
+                if self._link.publish(topic, message.model_dump_json(), retain=True) is not None:
+                    self._models[name] = note
         if time.monotonic() >= self._status_at:
             self._status_at = time.monotonic() + STATUS_S
-            self._say_how_it_does()
+            self._status = self._note_how_it_does()
+        if self._status is not None and self._link.room:
+            self._publish_status(self._status)
+            self._status = None
 
-    def _say_how_it_does(self) -> None:
-        """To the broker, and in a file for the endpoint and `ssn-agent status`."""
+    def _note_how_it_does(self) -> StationStatus:
+        """Put it into a file for the endpoint and `ssn-agent status`; return it for the broker."""
         problem = self._ledger_problem or self._outbox_problem
         try:
             undelivered = self._writer.count_undelivered()
@@ -283,7 +297,7 @@ class LedgerProcess:
             self._settings,
             self._streams,
             ledger_problem=problem,
-            broker_problem=self._outbox.problem or self._triggers.problem,
+            broker_problem=self._outbox.problem or self._triggers.problem or self._link.problem,
             refused_triggers=self._triggers.refused,
             undelivered=undelivered,
             ledger_alarms=alarms(self._settings.ledger_path),
@@ -291,8 +305,9 @@ class LedgerProcess:
         connected = self._outbox.connected
         metrics = self._figures.message(status, self._streams, broker_connected=connected)
         write_report(self._files.figures, metrics)
-        if not connected:
-            return
+        return status
+
+    def _publish_status(self, status: StationStatus) -> None:
         text = with_supervisor(status, read_note(self._files.supervisor)).model_dump_json()
         self._link.publish(self._topics.status, text, retain=True)
         if time.monotonic() >= self._metrics_at:
@@ -314,10 +329,9 @@ class LedgerProcess:
                 self._writer.close_stream(name, stream.journal.header.epoch, stream.journal.head)
             except LedgerError as error:
                 logger().error("the end is not noted", camera=name, problem=str(error))
-        if self._outbox.connected:
-            text = offline_status(self._settings).model_dump_json()
-            self._link.publish(self._topics.status, text, retain=True)
-        self._link.stop()
+        text = offline_status(self._settings).model_dump_json()
+        said = self._link.publish(self._topics.status, text, retain=True) is not None
+        self._link.stop(with_will=not said)
         self._triggers.close()
 
 

@@ -47,8 +47,10 @@ class VerdictWriter:
         self._settings = settings
         self._digest = settings.digest
 
-    def message(self, header: Header, entry: Entry, decision: Decision) -> Verdict:
-        """Return the verdict as the broker gets it."""
+    def message(
+        self, header: Header, entry: Entry, decision: Decision, *, historical: bool = False
+    ) -> Verdict:
+        """Return the verdict as the broker gets it, unless it waits there, too."""
         judged = entry.result if decision.outcome is not Outcome.INVALID else None
         accepted = entry.accepted
         return Verdict(
@@ -72,6 +74,7 @@ class VerdictWriter:
             engine=judged.engine if judged else None,
             settings_digest=judged.settings_digest if judged else self._digest,
             durable=True,
+            historical=historical,
         )
 
     def _heatmap(self, header: Header, entry: Entry, judged: Result | None) -> HeatmapRef | None:

@@ -46,6 +46,7 @@ _COUNT = _NEW_COUNTS.on_conflict_do_update(
 _ONE_MESSAGE = update(_OUTBOX).where(_OUTBOX.c.id == bindparam("message"), _UNDELIVERED)
 _PUBLISHED = _ONE_MESSAGE.values(published_at=bindparam("value"))
 _UNDELIVERABLE = _ONE_MESSAGE.values(problem=bindparam("value"))
+_NEWEST_MESSAGE = select(func.coalesce(func.max(_OUTBOX.c.id), 0))
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,20 @@ class LedgerWriter:
         self._undelivered: int | None = None
         """Counted once: after days without a broker that takes a tenth of a second."""
 
-    def write(self, decided: Sequence[Decided], delivery: Delivery) -> None:
+    def write(self, decided: Sequence[Decided], delivery: Delivery) -> int:
         """Commit verdicts with their defects and messages, and what became of older messages.
 
-        A verdict whose trigger is there already is left as it is: the process died between the
-        commit and the note of it in the journal.
+        Return the highest id of a message. A verdict whose trigger is there already is left as it
+        is: the process died between the commit and the note of it in the journal.
         """
         with translated(self._engine), self._engine.begin() as connection:
             more = self._insert(connection, self._missing(connection, decided))
             more -= _note(connection, _PUBLISHED, delivery.published)
             more -= _note(connection, _UNDELIVERABLE, delivery.undeliverable)
+            newest = int(connection.execute(_NEWEST_MESSAGE).scalar_one())
         if self._undelivered is not None:
             self._undelivered += more
+        return newest
 
     def keep_late(self, camera: str, epoch: UUID, columns: dict[int, dict[str, Any]]) -> None:
         """Keep what the model said after the deadline, beside the verdicts, by their numbers.
@@ -176,6 +179,11 @@ class LedgerWriter:
         )
         with translated(self._engine), self._engine.connect() as connection:
             return [OutboxMessage(*row) for row in connection.execute(query)]
+
+    def newest_message(self) -> int:
+        """Return the highest id of a message; 0 where there is none."""
+        with translated(self._engine), self._engine.connect() as connection:
+            return int(connection.execute(_NEWEST_MESSAGE).scalar_one())
 
     def count_undelivered(self) -> int:
         """Return how many messages wait."""

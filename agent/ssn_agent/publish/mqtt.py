@@ -1,14 +1,20 @@
-"""The line to the broker: MQTT 5 over paho. Its thread only notes what happened and rings."""
+"""The line to the broker: MQTT 5 over paho. Its thread only notes what happened and rings.
 
+Every connection has a paho client of its own, and nothing outlives it: what is not acknowledged
+when it ends is the outbox' to send again. So paho repeats nothing by itself, which would be out of
+order, past the limits of the broker that came back, or with an old mark.
+"""
+
+import logging
 import queue
-import ssl
+import threading
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -16,10 +22,18 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.frames.wake import Ringer
+from ssn_agent.publish.certificates import Certificates, why
 from ssn_agent.settings import BrokerSettings
 
-RECONNECT_MIN_S = 1
-RECONNECT_MAX_S = 15
+RECONNECT_MIN_S = 1.0
+RECONNECT_MAX_S = 5.0
+LOOP_S = 0.1
+"""How long a request to end, or to look at the certificates, waits at most."""
+LEAVE_S = 3.0
+"""How long the broker's answers are waited for before an orderly end."""
+STOP_S = 10.0
+WITH_WILL = 4
+RENEWAL = "connecting anew, with certificates that were replaced"
 SESSION_S = 3600
 """How long the broker keeps what is sent to us while we are away."""
 RECEIVE_MAX = 32
@@ -35,18 +49,20 @@ class Connected:
     max_packet_bytes: int | None
     max_inflight: int | None = None
     """Messages that it takes at once; paho leaves it to us to keep to that."""
+    connection: int = 1
+    """Which one this is: they are counted."""
 
 
 @dataclass(frozen=True)
 class Disconnected:
-    """The connection is gone or was refused; paho tries again by itself."""
+    """The connection is gone or was refused; the line tries again by itself."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The broker has a message, or refuses it."""
+    """The broker has a message of the present connection, or refuses it."""
 
     mid: int
     refusal: str | None
@@ -78,96 +94,209 @@ class BrokerLink:
     """Publishes and subscribes at QoS 1; reports, as events, what the broker answers and brings."""
 
     def __init__(self, settings: BrokerSettings, client_id: str, bell: Ringer) -> None:
-        """Set up; nothing is sent yet. Raises BrokerError where the certificates do not load.
-
-        `bell` is rung from paho's thread and belongs to it from here on.
-        """
+        """Set up; nothing is sent yet. `bell` is rung from the line's thread, which owns it."""
         self._settings = settings
+        self._client_id = client_id
         self._bell = bell
+        self._certificates = Certificates(settings)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._will: tuple[str, str] = ("", "")
         self._topics: Sequence[str] = ()
+        self._ending = threading.Event()
+        self._says_will = False
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+        # Of the line's thread: the connection that stands, and why the last one ended.
+        self._client: mqtt.Client | None = None
         self._connection = 0
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=mqtt.MQTTv5,
-            manual_ack=True,
-        )
-        self._client.max_inflight_messages_set(settings.inflight)
-        self._client.max_queued_messages_set(0)  # our outbox bounds them
-        self._client.reconnect_delay_set(RECONNECT_MIN_S, RECONNECT_MAX_S)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_connect_fail = self._on_connect_fail
-        self._client.on_publish = self._on_publish
-        self._client.on_message = self._on_message
-        self._client.on_subscribe = self._on_subscribe
-        if settings.username is not None:
-            password = settings.password
-            self._client.username_pw_set(
-                settings.username, None if password is None else password.get_secret_value()
-            )
-        if settings.tls:
-            self._set_tls()
+        self._problem: str | None = None
+        self._answered = 0
+        self._lock = threading.Lock()
+        # Of the caller's thread: the connection that it has been told of.
+        self._known_connection: int | None = None
+        self._sent = 0
+        self._allowed = 0
+        self._unacknowledged: set[int] = set()
+
+    @property
+    def room(self) -> int:
+        """Return how many messages may be published now; 0 while there is no connection."""
+        if self._client is None or self._known_connection != self._connection:
+            return 0
+        return max(0, self._allowed - len(self._unacknowledged))
+
+    @property
+    def problem(self) -> str | None:
+        """Return why certificates that were replaced are not in force; None while all is well."""
+        return self._certificates.problem
 
     def start(self, will_topic: str, will: str, topics: Sequence[str] = ()) -> None:
         """Connect in the background, for as long as it takes, stay connected, and subscribe.
 
         What is sent to `topics` while we are away comes when we are back.
         """
+        self._will = (will_topic, will)
         self._topics = topics
-        self._client.will_set(will_topic, will, qos=1, retain=True)
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
-        properties.SessionExpiryInterval = SESSION_S
-        properties.ReceiveMaximum = RECEIVE_MAX
-        properties.MaximumPacketSize = RECEIVE_MAX_BYTES
-        self._client.connect_async(
-            self._settings.host,
-            self._settings.port,
-            keepalive=self._settings.keepalive_s,
-            clean_start=False,
-            properties=properties,
-        )
-        self._client.loop_start()
+        self._thread.start()
 
-    def publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> int:
-        """Hand a message to paho, which repeats it over reconnects; return its packet id."""
-        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+    def publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> int | None:
+        """Send a message and return its packet id, for as long as the connection lasts.
+
+        None where there is no room for it, or no connection: nothing is sent.
+        """
+        with self._lock:
+            if self._client is None or not self.room:
+                return None
+            mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+            self._sent += 1
+        self._unacknowledged.add(mid)
+        return mid
 
     def acknowledge(self, message: Arrived) -> None:
         """Tell the broker that a message is ours now; one of an earlier connection comes again.
 
         In the order in which they are dealt with: a camera that is away must not hold up others.
         """
-        if message.connection == self._connection:
-            self._client.ack(message.mid, message.qos)
+        with self._lock:
+            if self._client is not None and message.connection == self._connection:
+                self._client.ack(message.mid, message.qos)
+
+    def look_at_certificates(self) -> None:
+        """Take up files that were replaced: connect anew, in order, where they are sound."""
+        self._certificates.ask()
 
     def events(self) -> list[Event]:
-        """Return what has happened since the last call."""
+        """Return what has happened since the last call. Raises BrokerError where the line broke."""
         found = []
         while not self._events.empty():
-            found.append(self._events.get_nowait())
+            event = self._events.get_nowait()
+            match event:
+                case Connected(_, max_inflight, connection):
+                    self._known_connection = connection
+                    self._allowed = min(self._settings.inflight, max_inflight or 65535)
+                    self._unacknowledged.clear()
+                case Disconnected():
+                    self._known_connection = None
+                case Acknowledged(mid):
+                    self._unacknowledged.discard(mid)
+            found.append(event)
+        if self._thread.ident is not None and not self._thread.is_alive():
+            raise BrokerError("the line to the broker has broken; the log says where")
         return found
 
-    def stop(self) -> None:
-        """Disconnect in an orderly way: the last will is not sent."""
-        self._client.disconnect()
-        # paho's thread forgets itself when it ends, perhaps after `loop_stop` has seen it.
-        with suppress(AttributeError):
-            self._client.loop_stop()
+    def stop(self, *, with_will: bool = False) -> None:
+        """Disconnect in an orderly way; the broker sends the last will only where asked to."""
+        self._says_will = with_will
+        self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
 
-    def _set_tls(self) -> None:
-        settings = self._settings
+    def _run(self) -> None:
+        """Connect again and again; in the line's thread, as all that follows."""
+        delay_s = RECONNECT_MIN_S
+        while not self._ending.is_set():
+            before = self._connection
+            reason = self._hold_connection()
+            self._tell(Disconnected(reason))
+            if self._connection > before:
+                delay_s = RECONNECT_MIN_S
+            if reason != RENEWAL:
+                self._ending.wait(delay_s)
+                delay_s = min(2 * delay_s, RECONNECT_MAX_S)
+
+    def _hold_connection(self) -> str:
+        """Connect once, for as long as it lasts; return why it ended."""
+        where = f"{self._settings.host}:{self._settings.port}"
+        self._certificates.look()
+        if self._settings.tls and self._certificates.context is None:
+            return str(self._certificates.problem)
+        client = self._new_client()
+        self._problem = None
+        before = self._connection
         try:
-            self._client.tls_set(
-                ca_certs=_text(settings.ca_file),
-                certfile=_text(settings.cert_file),
-                keyfile=_text(settings.key_file),
-                tls_version=ssl.PROTOCOL_TLS_CLIENT,
+            self._connect(client)
+        except (OSError, ValueError) as error:  # a name that is none is the latter
+            return _no_connection(where, why(error))
+        leaving = False
+        while client.loop(LOOP_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if not leaving and (self._ending.is_set() or self._certificates.renewed()):
+                self._leave(client)
+                leaving = True
+        with self._lock:
+            self._client = None
+        if leaving:
+            return RENEWAL
+        if self._connection > before:
+            return f"connection to {where} lost: {self._problem}"
+        return _no_connection(where, str(self._problem))
+
+    def _leave(self, client: mqtt.Client) -> None:
+        """Disconnect in order, when all that was sent is answered.
+
+        An answer that is unread when paho closes the socket has the kernel reset the connection:
+        our last words are lost with it, and the broker sends the will.
+        """
+        with self._lock:
+            self._client = None
+        until = time.monotonic() + LEAVE_S
+        while self._answered < self._sent and time.monotonic() < until:
+            if client.loop(LOOP_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+        word = WITH_WILL if self._says_will and self._ending.is_set() else 0
+        client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=word))
+
+    def _new_client(self) -> mqtt.Client:
+        settings = self._settings
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=mqtt.MQTTv5,
+            manual_ack=True,
+        )
+        client.max_inflight_messages_set(0)  # `room` bounds them
+        client.max_queued_messages_set(0)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        # Without it `publish` writes to the socket from its caller's thread, beside this one.
+        client.on_socket_register_write = lambda *_: None
+        client.enable_logger(self._paho_errors())
+        client.will_set(*self._will, qos=1, retain=True)
+        if settings.username is not None:
+            password = settings.password
+            client.username_pw_set(
+                settings.username, None if password is None else password.get_secret_value()
             )
-        except (OSError, ValueError) as error:
-            msg = f"the broker's certificates do not load ({error}); check broker.*_file"
-            raise BrokerError(msg) from error
+        if self._certificates.context is not None:
+            client.tls_set_context(self._certificates.context)
+        return client
+
+    def _connect(self, client: mqtt.Client) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
+        properties.SessionExpiryInterval = SESSION_S
+        properties.ReceiveMaximum = RECEIVE_MAX
+        properties.MaximumPacketSize = RECEIVE_MAX_BYTES
+        client.connect(
+            self._settings.host,
+            self._settings.port,
+            keepalive=self._settings.keepalive_s,
+            clean_start=False,
+            properties=properties,
+        )
+
+    def _paho_errors(self) -> logging.Logger:
+        """Return a logger that keeps what paho only logs: why a socket failed."""
+
+        def keep(record: logging.LogRecord) -> bool:
+            error = record.args[0] if isinstance(record.args, tuple) and record.args else None
+            if isinstance(error, OSError):
+                self._problem = why(error)
+            return False
+
+        errors = logging.Logger("paho", logging.ERROR)
+        errors.addFilter(keep)
+        return errors
 
     def _tell(self, event: Event) -> None:
         self._events.put(event)
@@ -183,17 +312,19 @@ class BrokerLink:
     ) -> None:
         del userdata, flags
         if reason.is_failure:
-            self._tell(Disconnected(f"the broker refuses us: {reason}"))
-        else:
+            self._problem = f"it refuses us: {reason}"
+            return
+        with self._lock:
+            self._client = client
             self._connection += 1
-            if self._topics:
-                # A retained trigger is an old one.
-                options = SubscribeOptions(
-                    qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
-                )
-                client.subscribe([(topic, options) for topic in self._topics])
-            limits = ("MaximumPacketSize", "ReceiveMaximum")
-            self._tell(Connected(*(getattr(properties, name, None) for name in limits)))
+            self._sent = self._answered = 0
+        if self._topics:
+            # A retained trigger is an old one.
+            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            client.subscribe([(topic, options) for topic in self._topics])
+        max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        max_inflight = getattr(properties, "ReceiveMaximum", None)
+        self._tell(Connected(max_packet_bytes, max_inflight, self._connection))
 
     def _on_disconnect(
         self,
@@ -203,13 +334,12 @@ class BrokerLink:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        del client, userdata, flags, properties
-        self._tell(Disconnected(f"connection lost: {reason}"))
-
-    def _on_connect_fail(self, client: mqtt.Client, userdata: Any) -> None:
-        del client, userdata
-        where = f"{self._settings.host}:{self._settings.port}"
-        self._tell(Disconnected(f"the broker at {where} does not answer"))
+        del client, userdata, properties
+        if flags.is_disconnect_packet_from_server:
+            self._problem = str(reason)
+        elif self._problem is None:
+            closed = reason.getName() == "Unspecified error"
+            self._problem = "it closed the connection" if closed else str(reason)
 
     def _on_publish(
         self,
@@ -220,6 +350,7 @@ class BrokerLink:
         properties: Properties,
     ) -> None:
         del client, userdata, properties
+        self._answered += 1
         self._tell(Acknowledged(mid, str(reason) if reason.is_failure else None))
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
@@ -251,5 +382,7 @@ class BrokerLink:
         self._tell(Subscribed("; ".join(refused) or None))
 
 
-def _text(path: Any) -> str | None:
-    return None if path is None else str(path)
+def _no_connection(where: str, reason: str) -> str:
+    """Say that it was not made, why, and what to look at."""
+    look_at = "" if "check" in reason else "; check the settings of [broker]"
+    return f"no connection to {where}: {reason}{look_at}"

@@ -160,8 +160,8 @@ class Supervisor:
         self._say(time.monotonic())  # who did it, before the ledger process asks
         if is_changed:
             configure(self._in_force.settings.log_level, "supervisor")
-            for child in self._children:
-                child.send_signal(signal.SIGHUP)
+        for child in self._children:  # in any case: the broker's certificates may be other ones
+            child.send_signal(signal.SIGHUP)
         self._systemd.reloaded()
 
     def _begin_turn(self) -> None:
