@@ -25,6 +25,8 @@ def exact(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.fl
 class Shifted:
     """Stands for the engine: it answers with other figures."""
 
+    name = "shifted"
+
     def __init__(self, by: float, *, noise: float = 0.0, upside_down: bool = False) -> None:
         self._by, self._noise, self._sign = by, noise, -1 if upside_down else 1
 
@@ -53,8 +55,14 @@ def measured(
     file: str = "model.onnx",
 ) -> Twin:
     started = iter(engines)
+
+    def start(name: str, *_: Any) -> Shifted:
+        engine = next(started)
+        engine.name = name
+        return engine
+
     monkeypatch.setattr(module, "why_not", lambda _: None)
-    monkeypatch.setattr(module, "start_engine", lambda *_: next(started))
+    monkeypatch.setattr(module, "start_engine", start)
     fp32 = judge(exact, samples, *SIZE, lambda _: None)
     return measure_twin(name, b"", file, exact, fp32, choose, SIZE, lambda _: None)
 

@@ -92,7 +92,7 @@ def start_engine(
     if options.cache is None:
         msg = f"{name}: has no folder to keep what it builds in; give it one"
         raise EngineError(msg)
-    return ort.tensorrt_engine(model, height, width, options.threads, precision, options.cache)
+    return ort.tensorrt_engine(model, height, width, options.threads, options.cache)
 
 
 def _why_no_provider(name: str, provider: str) -> str | None:
