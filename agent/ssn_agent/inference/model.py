@@ -80,10 +80,11 @@ class Model:
 
     @property
     def problem(self) -> str:
-        """Say which engines should judge and do not, and why; empty where all is well."""
+        """Say which engines should judge and do not, and why, a line each; empty where none."""
         judge = self.scorer.engine.name
-        return "; ".join(
-            f"engine {name} is refused, {judge} judges: {problem}"
+        about = f"{self._bundle.path}: "  # room is short, and whose bundle it is is known
+        return "\n".join(
+            f"engine {name} is refused, {judge} judges: {problem.removeprefix(about)}"
             for name, problem in self._refused.items()
         )
 
