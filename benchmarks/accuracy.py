@@ -59,6 +59,9 @@ WORKS = {
     "ksdd-full": _ksdd("--regime", "full"),
     "ksdd-weak": _ksdd("--regime", "weak"),
     "ksdd-mixed": _ksdd("--regime", "mixed", "--masks", "5"),
+    "ksdd-published-head": _ksdd(
+        *("--regime", "weak", "--head", "supersimplenet", "--image-size", "1024x416")
+    ),
     "ksdd-gap-cam": _ksdd("--regime", "weak", "--head", "gap-cam"),
 }
 

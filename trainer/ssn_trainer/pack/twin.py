@@ -37,10 +37,12 @@ before CUDA's, for fp16, comes what the processor rounds as a GPU does."""
 MOST_LOST = 0.005
 """What a twin may cost of the tune part's I-AUROC, and of its AP-det."""
 MOST_NOISE = 0.2
-"""Without bad images: how much a score's difference from fp32 may vary, in standard deviations of
-the good scores. Of normal scores that costs 0.005 I-AUROC at most: noise of a share r takes d' to
+"""Without bad images: how much a score's difference from fp32 may vary, as a share of what the good
+scores vary by. Of normal scores that costs 0.005 I-AUROC at most: noise of a share r takes d' to
 d' / sqrt(1 + r^2), and the area less than 0.121 r^2. What all scores shift by costs nothing, for a
 twin has calibrations of its own."""
+_QUARTILES = 1.349
+"""Distance of the quartiles of normal scores, in standard deviations."""
 _MARGIN = 2.0
 """Twice the largest difference seen is allowed: another processor sums in another order."""
 _LEAST = 1e-4
@@ -137,12 +139,16 @@ def _judge_beside(
 def _why_refused(fp32: Judged, twin: Judged) -> str | None:
     bad = fp32.of("bad")
     if not bad.any():
-        noise, spread = float((twin.scores - fp32.scores).std()), float(fp32.scores.std())
+        noise = float((twin.scores - fp32.scores).std())
+        # By the quartiles: a few unusual good parts would make any noise look small.
+        lower, upper = np.percentile(fp32.scores, (25, 75))
+        spread = float(upper - lower) / _QUARTILES
         if noise < MOST_NOISE * spread:
             return None
         return (
-            f"what it changes of a tune image's score varies by {noise:.2g}, where the good scores "
-            f"vary by {spread:.2g} (standard deviations); allowed is a share of {MOST_NOISE:g}"
+            f"what it changes of a tune image's score varies by {noise:.2g} (standard deviation), "
+            f"where the good scores vary by {spread:.2g} (from their quartiles); allowed is a "
+            f"share of {MOST_NOISE:g}"
         )
     before, after = (image_metrics(bad, judged.scores) for judged in (fp32, twin))
     for name in ("i_auroc", "ap_det"):
