@@ -247,7 +247,14 @@ def test_the_reference_can_be_pinned(box: Box, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("pinned", "why"),
-    [("openvino/int8", "has no int8"), ("onnxruntime-tensorrt/fp16", "has no fp16")],
+    [
+        ("openvino/int8", "has no int8"),
+        ("onnxruntime-tensorrt/fp16", "has no fp16"),
+        pytest.param(
+            *("onnxruntime-cuda/fp32", str(why_not("onnxruntime-cuda/fp32"))),
+            marks=pytest.mark.skipif(why_not("onnxruntime-cuda/fp32") is None, reason="a GPU"),
+        ),
+    ],
 )
 def test_a_pinned_engine_that_fails_leaves_the_reference_and_a_warning(
     box: Box, pinned: str, why: str
