@@ -31,7 +31,6 @@ from ssn_agent.inference.process import Inference
 from ssn_agent.ledger.status import station_status
 from ssn_agent.ledger.stream import follow
 from ssn_agent.settings import Settings
-from ssn_agent.supervisor.note import SupervisorNote
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE, brightness_model, manifest, write_brightness_bundle
 from support.bundles import files as bundle_files
@@ -373,7 +372,6 @@ def test_a_twin_that_its_engine_cannot_serve_is_told_in_the_status_and_fp32_judg
     status = station_status(
         lane.settings,
         {"left": follow(lane.journal, open_writer(lane.settings))},
-        SupervisorNote(),
         ledger_problem=None,
         broker_problem=None,
         undelivered=0,
