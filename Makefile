@@ -6,7 +6,7 @@ FUZZ_S ?= 600
 PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BIN := .venv/bin
 
-.PHONY: help demo demo-bundle setup test check bench chaos soak-runtime fuzz system-packages \
+.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime fuzz system-packages \
 	chaos-packages clean
 
 help:
@@ -14,7 +14,7 @@ help:
 	@echo "make setup        .venv with everything, for development"
 	@echo "make test         all tests, two files at a time"
 	@echo "make check        lint, format, types, import directions, packaging"
-	@echo "make bench        where a frame's time goes on this machine"
+	@echo "make profile      where a frame's time goes on this machine"
 	@echo "make chaos        the agent under faults, beside a witness (15 minutes, as root)"
 	@echo "make soak-runtime the same for two hours, into docs/chaos.json; goes on where it was cut off"
 	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
@@ -52,7 +52,7 @@ check: setup
 	$(BIN)/python -m ssn_contract.schemas --check
 	$(BIN)/python deploy/check_packaging.py
 
-bench: setup
+profile: setup
 	$(BIN)/python benchmarks/frame_profile.py
 
 chaos-packages:

@@ -59,6 +59,10 @@ WORKS = {
     "ksdd-full": _ksdd("--regime", "full"),
     "ksdd-weak": _ksdd("--regime", "weak"),
     "ksdd-mixed": _ksdd("--regime", "mixed", "--masks", "5"),
+    "ksdd-weak-small": _ksdd("--regime", "weak", "--image-size", "512x208"),
+    "ksdd-published-head": _ksdd(
+        *("--regime", "weak", "--head", "supersimplenet", "--image-size", "512x208")
+    ),
     "ksdd-gap-cam": _ksdd("--regime", "weak", "--head", "gap-cam"),
 }
 

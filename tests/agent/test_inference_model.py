@@ -1,6 +1,7 @@
 """A bundle starts on the reference engine; a faster one takes over only where it answers alike."""
 
 import errno
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from ssn_agent.errors import EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference import model as model_module
-from ssn_agent.inference.choice import TrialRecords, circumstances, ranking
+from ssn_agent.inference.choice import Findings, circumstances, ranking, tidy
+from ssn_agent.inference.engines import available
 from ssn_agent.inference.engines.available import REFERENCE, why_not
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.scorer import Scored, Scorer
@@ -62,7 +64,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 class Trials:
     """Stands for trials in their processes: what each engine's will tell."""
 
-    def __init__(self, **told: float | str) -> None:
+    def __init__(self, **told: float | str | Trial) -> None:
         self.told = told
         self.run: list[str] = []
 
@@ -73,6 +75,8 @@ class Trials:
     def poll(self) -> Trial:
         engine = self.run[-1]
         said = self.told[engine.replace("/", "_").replace("-", "_")]
+        if isinstance(said, Trial):
+            return said
         if isinstance(said, str):
             return Trial(engine=engine, problem=said)
         return Trial(engine=engine, median_ms=said)
@@ -85,7 +89,7 @@ def score(model: Model) -> Scored:
     return scored
 
 
-def trials(monkeypatch: pytest.MonkeyPatch, **told: float | str) -> Trials:
+def trials(monkeypatch: pytest.MonkeyPatch, **told: float | str | Trial) -> Trials:
     found = Trials(**told)
     monkeypatch.setattr(model_module, "TrialProcess", found)
     engines = {REFERENCE: "1.0", OTHER: "1.0"}
@@ -155,6 +159,33 @@ def test_an_engine_that_failed_its_trial_does_not_judge_and_the_status_says_so(
     assert len(found.run) == 2
 
 
+def test_an_engine_that_failed_is_tried_again_where_what_it_runs_on_has_changed(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = trials(monkeypatch, onnxruntime_cpu_fp32=2.0, openvino_fp32="does not start")
+    search(box.model())
+    engines = {REFERENCE: "1.0", OTHER: "1.1"}
+    monkeypatch.setattr(model_module, "available_engines", lambda: engines)
+    found.told["openvino_fp32"] = 9.0
+    model = box.model()
+    search(model)
+    assert (model.problem, found.run) == ("", 2 * [REFERENCE, OTHER])
+
+
+def test_an_engine_whose_trial_was_cut_off_is_tried_again_by_the_next_start(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Trial(engine=OTHER, problem="its trial died with signal 9", is_cut_off=True)
+    found = trials(monkeypatch, onnxruntime_cpu_fp32=2.0, openvino_fp32=killed)
+    model = box.model()
+    search(model)
+    assert "signal 9" in model.problem
+    found.told["openvino_fp32"] = 9.0
+    model = box.model()
+    search(model)
+    assert (model.problem, found.run) == ("", 2 * [REFERENCE, OTHER])
+
+
 @needs_openvino
 def test_a_remembered_engine_that_no_longer_keeps_to_the_vectors_is_replaced_by_the_next(
     box: Box, monkeypatch: pytest.MonkeyPatch
@@ -216,7 +247,14 @@ def test_the_reference_can_be_pinned(box: Box, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("pinned", "why"),
-    [("openvino/int8", "has no int8"), ("onnxruntime-tensorrt/fp16", "has no fp16")],
+    [
+        ("openvino/int8", "has no int8"),
+        ("onnxruntime-tensorrt/fp16", "has no fp16"),
+        pytest.param(
+            *("onnxruntime-cuda/fp32", str(why_not("onnxruntime-cuda/fp32"))),
+            marks=pytest.mark.skipif(why_not("onnxruntime-cuda/fp32") is None, reason="a GPU"),
+        ),
+    ],
 )
 def test_a_pinned_engine_that_fails_leaves_the_reference_and_a_warning(
     box: Box, pinned: str, why: str
@@ -302,7 +340,7 @@ def test_damaged_records_are_a_reason_to_try_anew(
 ) -> None:
     found = trials(monkeypatch, onnxruntime_cpu_fp32=1.0, openvino_fp32=2.0)
     search(box.model())
-    [record] = box.settings().engine_dir.glob("*.json")
+    [record] = box.settings().engine_dir.glob("*/trials.json")
     record.write_text("[")
     search(box.model())
     assert len(found.run) == 4
@@ -311,9 +349,25 @@ def test_damaged_records_are_a_reason_to_try_anew(
 
 def test_records_that_cannot_be_written_cost_the_next_start_its_time_alone(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file in the way")
-    records = TrialRecords(tmp_path / "engines" / "deeper")
-    records.keep("a", [Trial(engine=REFERENCE, median_ms=1.0)])
-    assert records.recall("a") is None
+    findings = Findings(tmp_path / "engines" / "deeper")
+    findings.keep([Trial(engine=REFERENCE, median_ms=1.0)])
+    assert findings.recall() is None
+
+
+def test_what_long_unused_bundles_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    in_use = tmp_path / "in use"
+    for age, name in enumerate(["in use", "a", "b", "c", "d", "e", "f"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of TensorRT.engine").write_bytes(b"large")
+        os.utime(tmp_path / name, (age, age))  # the one in use is the oldest
+    (tmp_path / "0123.json").write_text("of an earlier version")
+    os.utime(tmp_path / "0123.json", (0, 0))
+    for _ in range(2):  # an agent that starts again has no more to remove
+        tidy(tmp_path, {in_use})
+        assert {path.name for path in tmp_path.iterdir()} == {"in use", "c", "d", "e", "f"}
+    tidy(tmp_path, {tmp_path / "f"})  # the bundle before comes back: what it has was used last
+    assert {path.name for path in tmp_path.iterdir()} == {"in use", "c", "d", "e", "f"}
+    tidy(tmp_path / "absent", {in_use})
 
 
 def test_trials_are_for_one_bundle_one_set_of_engines_and_their_versions_and_threads() -> None:
@@ -326,6 +380,26 @@ def test_trials_are_for_one_bundle_one_set_of_engines_and_their_versions_and_thr
         circumstances("ab", {REFERENCE: "1.0"}, 2),
     ]
     assert len({first, *others}) == 5
+
+
+def test_on_a_gpu_trials_are_also_for_one_driver_and_for_the_libraries_that_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, libraries = tmp_path / "version", tmp_path / "ld.so.cache"
+    driver.write_text("NVRM version: 550.54")
+    libraries.touch()
+    monkeypatch.setattr(available, "why_not", lambda _: None)
+    monkeypatch.setattr(available, "_DRIVER", (driver, tmp_path / "absent"))
+    monkeypatch.setattr(available, "_LIBRARIES", libraries)
+    before = available.available_engines()
+    assert before == available.available_engines()
+    driver.write_text("NVRM version: 570.00")
+    newer = available.available_engines()
+    os.utime(libraries, (1, 1))  # as when TensorRT is installed
+    installed = available.available_engines()
+    for one, other in ((before, newer), (newer, installed)):
+        changed = {name.partition("/")[0] for name in one if one[name] != other[name]}
+        assert changed == {"onnxruntime-cuda", "onnxruntime-tensorrt"}
 
 
 def test_a_trial_in_its_process_tells_the_time_of_a_frame(box: Box) -> None:
@@ -343,7 +417,7 @@ def test_a_trial_that_is_killed_costs_its_engine_the_job_and_nobody_else(
     process = TrialProcess(box.model(REFERENCE).scorer.bundle, REFERENCE, 1, box.files.root)
     process._process.send_signal(sign)
     trial = _outcome(process)
-    assert trial.median_ms is None
+    assert (trial.median_ms, trial.is_cut_off) == (None, True)
     assert f"signal {sign.value}" in str(trial.problem)
 
 

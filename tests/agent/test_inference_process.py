@@ -28,11 +28,13 @@ from ssn_agent.inference import heatmap_writer
 from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.process import Inference
+from ssn_agent.ledger.status import station_status
+from ssn_agent.ledger.stream import follow
 from ssn_agent.settings import Settings
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE, brightness_model, manifest, write_brightness_bundle
 from support.bundles import files as bundle_files
-from support.ledgers import settings_in
+from support.ledgers import open_writer, settings_in
 from support.records import EPOCH, new_journal
 from support.waiting import wait_until
 
@@ -331,6 +333,54 @@ def test_a_pinned_engine_that_fails_is_told_beside_the_bundle_that_judges(
 
     wait_until(refused, 30, "nothing is said")
     assert lane.result(lane.frame(SPOT)).engine == "onnxruntime-cpu/fp32"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu/int8", "openvino/int8"])
+@pytest.mark.parametrize(
+    ("twin", "says"),
+    [
+        (b"no graph", "does not load"),
+        (BROKEN_MODELS["opset of the future"], "operator set 99"),
+        (BROKEN_MODELS["other inputs"], "the model takes [('image', 'uint8', (None, 64, 64, 3))]"),
+        (BROKEN_MODELS["not a number"], "NaN or infinity"),
+        (
+            brightness_model().replace(b"\0\0\x7f\x43", b"\0\0\xfa\x43"),  # 255 -> 500
+            "does not reproduce vectors/0.png",
+        ),
+    ],
+    ids=["no graph", "opset", "inputs", "NaN", "another answer"],
+)
+def test_a_twin_that_its_engine_cannot_serve_is_told_in_the_status_and_fp32_judges(
+    tmp_path: Path, runtime: Path, bundle: Path, name: str, twin: bytes, says: str
+) -> None:
+    if why_not(name) is not None:
+        pytest.skip(str(why_not(name)))
+    [fp32] = manifest()["precisions"]
+    precisions = [fp32, {**fp32, "name": "int8", "file": "int8"}]
+    entries = {**bundle_files(), "int8": twin}
+    write_bundle(bundle, manifest(precisions=precisions), entries)
+    lane = Lane(tmp_path, runtime, bundle=bundle, inference={"engine": name})
+
+    def is_told() -> bool:
+        lane.inference.search()
+        note = lane.journal.model_note()
+        return note is not None and note.message != ""
+
+    wait_until(is_told, 30, "nothing is said")
+    result = lane.result(lane.frame(SPOT))
+    assert (result.outcome, result.engine) == (Outcome.FAIL, "onnxruntime-cpu/fp32")
+    status = station_status(
+        lane.settings,
+        {"left": follow(lane.journal, open_writer(lane.settings))},
+        ledger_problem=None,
+        broker_problem=None,
+        undelivered=0,
+        refused_triggers=0,
+    )
+    (alarm,) = status.alarms
+    assert alarm.startswith(f"left: engine {name} is refused, onnxruntime-cpu/fp32 judges: ")
+    assert says in alarm
+    assert [camera.engine for camera in status.cameras] == ["onnxruntime-cpu/fp32"]
 
 
 def test_a_bundle_that_comes_later_is_taken_up(

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ssn_agent.bundles.archive import Bundle, write_bundle
-from ssn_agent.errors import BundleError, EngineError
+from ssn_agent.errors import BundleError, EngineError, ImageError
 from ssn_agent.inference.engines.ort import OrtCpuEngine
 from ssn_agent.inference.scorer import Scorer
 from support.bundles import SIZE, brightness_model, files, manifest, write_brightness_bundle
@@ -35,6 +35,24 @@ def test_gray_and_colour_images_of_any_size_are_scored(
     assert scored.map.shape == (SIZE, SIZE)
     assert scored.raw == pytest.approx(0.6, abs=1e-6)
     assert scored.score == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((SIZE, SIZE), np.uint16),
+        ((SIZE, SIZE, 3), np.float32),
+        ((SIZE, SIZE, 4), np.uint8),
+        ((SIZE, SIZE, 1), np.uint8),
+        ((1, SIZE, SIZE, 3), np.uint8),
+        ((0, SIZE), np.uint8),
+    ],
+)
+def test_an_image_of_another_depth_or_channel_count_is_refused(
+    scorer: Scorer, shape: tuple[int, ...], kind: type[Any]
+) -> None:
+    with pytest.raises(ImageError, match="gray and RGB of 8 bits a value are taken"):
+        scorer.score(np.zeros(shape, kind))
 
 
 def test_the_red_channel_comes_first(scorer: Scorer) -> None:

@@ -13,9 +13,13 @@ from support.ledgers import open_writer, settings_in
 from support.records import DIGEST, new_journal
 
 REFUSED = "engine openvino/bf16 is refused, onnxruntime-cpu/fp32 judges: another answer"
+ANOTHER = "engine openvino/int8 is refused, onnxruntime-cpu/fp32 judges: the model does not load"
 NOTES = {
     "judges": ModelNote(1, DIGEST, "brightness", "1.0.0", "openvino/bf16", ""),
     "one refused": ModelNote(1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", REFUSED),
+    "two refused": ModelNote(
+        1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", f"{REFUSED}\n{ANOTHER}"
+    ),
     "none": ModelNote(1, "", "", "", "", "no bundle is set"),
 }
 
@@ -25,6 +29,7 @@ NOTES = {
     [
         ("judges", "openvino/bf16", []),
         ("one refused", "onnxruntime-cpu/fp32", [f"left: {REFUSED}"]),
+        ("two refused", "onnxruntime-cpu/fp32", [f"left: {REFUSED}", f"left: {ANOTHER}"]),
         ("none", None, ["left: no bundle is set"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ssn_trainer.data.split import split
 from ssn_trainer.fit import loop
 from ssn_trainer.fit.job import Fitted, Learned, fit, learn
 from ssn_trainer.fit.order import Order
+from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
 from ssn_trainer.pack.judge import Judged, judge
 from support.exports import remembered_exports as remembered_exports
 
@@ -107,6 +109,26 @@ def weak(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 def gap_cam(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     out = tmp_path_factory.mktemp("gap-cam")
     return quiet_fit(order(plates, out, Regime.WEAK, head=Head.GAP_CAM))
+
+
+class Trained:
+    """A network that tells blobs from plates, what it was made from, and how it is packed."""
+
+    def __init__(self, plates: Path, out: Path) -> None:
+        learned = learn_from_folder(order(plates, out, Regime.WEAK))
+        self.network = learned.network
+        self.data = Labelled(load(plates, ".*"), learned.parts, 0)
+        self.pack = partial(pack, self.network, Title("plates", "1", Regime.WEAK, "resnet18"))
+
+
+@pytest.fixture(scope="session")
+def trained(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(plates, tmp_path_factory.mktemp("learned"))
+
+
+@pytest.fixture(scope="session")
+def plain(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    return trained.pack(trained.data, tmp_path_factory.mktemp("plain"), twins=())
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def test_version_and_help_need_no_torch() -> None:
         (["--variant", "icpr"], 2, "--head supersimplenet"),
         (["--max-escape", "1"], 2, "--max-escape 1: give a share"),
         (["--max-false-reject", "nan"], 2, "--max-false-reject nan"),
-        (["--precisions", "int4"], 2, "--precisions int4: use bf16, int8, both"),
+        (["--precisions", "int4"], 2, "--precisions int4: use bf16, fp16, int8, several"),
     ],
 )
 def test_wrong_use_is_exit_code_2_with_the_remedy_and_no_file(

@@ -1,7 +1,6 @@
 """The int8 twin: its own figures, nothing of fp32 touched, and never one that costs accuracy."""
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +16,15 @@ from ssn_agent.inference.scorer import Scorer
 from ssn_agent.inference.settings import EngineName
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.images import load_input
-from ssn_trainer.data.samples import load
 from ssn_trainer.measure.limits import Limits
 from ssn_trainer.pack import bundle as packing
-from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
+from ssn_trainer.pack.bundle import Packed, Title, pack
 from ssn_trainer.pack.int8 import quantise
 from ssn_trainer.pack.judge import judge
 
-from .conftest import SIZE, learn_from_folder, order
+from .conftest import SIZE, Trained
 
 OV = "openvino/int8"
-
-
-class Trained:
-    """A network that tells blobs from plates, and what it was made from."""
-
-    def __init__(self, plates: Path, out: Path) -> None:
-        learned = learn_from_folder(order(plates, out, Regime.WEAK))
-        self.network = learned.network
-        self.data = Labelled(load(plates, ".*"), learned.parts, 0)
-        self.pack = partial(pack, self.network, Title("plates", "1", Regime.WEAK, "resnet18"))
-
-
-@pytest.fixture(scope="module")
-def trained(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return Trained(plates, tmp_path_factory.mktemp("learned"))
-
-
-@pytest.fixture(scope="module")
-def plain(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    return trained.pack(trained.data, tmp_path_factory.mktemp("plain"), twins=())
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A twin is shipped with figures of its own, or not at all."""
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -24,6 +25,8 @@ def exact(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 class Shifted:
     """Stands for the engine: it answers with other figures."""
+
+    name = "shifted"
 
     def __init__(self, by: float, *, noise: float = 0.0, upside_down: bool = False) -> None:
         self._by, self._noise, self._sign = by, noise, -1 if upside_down else 1
@@ -53,8 +56,14 @@ def measured(
     file: str = "model.onnx",
 ) -> Twin:
     started = iter(engines)
+
+    def start(name: str, *_: Any) -> Shifted:
+        engine = next(started)
+        engine.name = name
+        return engine
+
     monkeypatch.setattr(module, "why_not", lambda _: None)
-    monkeypatch.setattr(module, "start_engine", lambda *_: next(started))
+    monkeypatch.setattr(module, "start_engine", start)
     fp32 = judge(exact, samples, *SIZE, lambda _: None)
     return measure_twin(name, b"", file, exact, fp32, choose, SIZE, lambda _: None)
 
@@ -108,14 +117,26 @@ def test_one_engine_that_costs_accuracy_is_enough_to_leave_it_out(
     assert found.refused.startswith("int8 is left out: on openvino/int8 i_auroc")
 
 
-@pytest.mark.parametrize(("noise", "is_in"), [(0.0, True), (2.2, True), (2.4, False)])
+@pytest.mark.parametrize(("noise", "is_in"), [(0.0, True), (2.6, True), (2.8, False)])
 def test_without_bad_images_its_noise_is_held_against_the_spread_of_the_good_ones(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch, noise: float, *, is_in: bool
 ) -> None:
-    good = [sample for sample in samples if sample.label == "good"]  # a spread of 11.5
+    good = [sample for sample in samples if sample.label == "good"]  # a spread of 13.3
     # The shift is the same for all and is left to the calibrations.
     found = measured(good, monkeypatch, Shifted(9.0, noise=noise))
     assert (found.precision is not None, found.refused is None) == (is_in, is_in)
+
+
+def test_an_unusual_good_part_does_not_make_a_twin_s_noise_look_small(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "good").mkdir()
+    assert cv2.imwrite(str(tmp_path / "good" / "dirty.png"), np.full((*SIZE, 3), 252, np.uint8))
+    good = [sample for sample in samples if sample.label == "good"]
+    good += load(tmp_path).samples
+    assert np.std([*range(20, 60, 4), 252]) > 5 * 3.5  # by their deviation it would pass
+    found = measured(good, monkeypatch, Shifted(0.0, noise=3.5))
+    assert "where the good scores vary by 15 (from their quartiles)" in str(found.refused)
 
 
 def test_where_the_machine_cannot_tell_nothing_is_shipped_and_nothing_is_said(

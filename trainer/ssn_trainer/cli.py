@@ -47,8 +47,8 @@ def fit(
     ] = None,
     bundle_version: Annotated[str | None, typer.Option(help="[default: date and time]")] = None,
     precisions: Annotated[
-        str, typer.Option(help="To try beside fp32: bf16, int8, both with a comma, or none.")
-    ] = "bf16,int8",
+        str, typer.Option(help="To try beside fp32: some of these with a comma, or none.")
+    ] = "bf16,fp16,int8",
     as_json: Json = False,
 ) -> None:
     """Train a model on DATA and write its bundle."""

@@ -130,7 +130,7 @@ def twins_of(text: str) -> "list[TwinName]":
     names = [] if text == "none" else text.split(",")
     strange = [name for name in names if name not in TWINS]
     if strange:
-        msg = f"--precisions {text}: use {', '.join(TWINS)}, both with a comma, or none"
+        msg = f"--precisions {text}: use {', '.join(TWINS)}, several with a comma, or none"
         raise UsageError(msg)
     return [name for name in TWINS if name in names]
 

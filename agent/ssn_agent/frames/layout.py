@@ -90,7 +90,7 @@ class CameraNote:
 class ModelNote:
     """What judges this camera's frames; an empty digest: nothing does, and `message` says why.
 
-    Beside a digest `message` says which engines were refused, where any were.
+    Beside a digest `message` says which engines were refused, a line each, where any were.
     """
 
     since_utc_ns: int

@@ -26,7 +26,7 @@ from ssn_agent.errors import AgentError, EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.pixels import Pixels, to_network_input
 from ssn_agent.frames.runtime import RuntimeFiles
-from ssn_agent.inference.choice import TrialRecords, circumstances, ranking
+from ssn_agent.inference.choice import Findings, circumstances, ranking
 from ssn_agent.inference.engines.available import REFERENCE, available_engines
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.inference.settings import MAX_BATCH, EngineName
@@ -56,8 +56,10 @@ class Model:
         self._heart = heart
         self._heart.beat(LOAD_S)
         self._settings = settings.inference
-        self._engine_dir = settings.engine_dir
         self._bundle = Bundle.open(path)
+        self._engines = _engines_for(self._bundle)
+        key = circumstances(self._bundle.digest, self._engines, self._settings.threads)
+        self._findings = Findings(settings.engine_dir / key)
         self._starting = files.engine_starting(self._bundle.digest)
         self._refused: dict[str, str] = {}
         self._trials: list[Trial] | None = None
@@ -72,11 +74,17 @@ class Model:
         self._search = self._find_fastest()
 
     @property
+    def engine_dir(self) -> Path:
+        """Return the folder of what is kept for this bundle's engines, as they are here."""
+        return self._findings.folder
+
+    @property
     def problem(self) -> str:
-        """Say which engines should judge and do not, and why; empty where all is well."""
+        """Say which engines should judge and do not, and why, a line each; empty where none."""
         judge = self.scorer.engine.name
-        return "; ".join(
-            f"engine {name} is refused, {judge} judges: {problem}"
+        about = f"{self._bundle.path}: "  # room is short, and whose bundle it is is known
+        return "\n".join(
+            f"engine {name} is refused, {judge} judges: {problem.removeprefix(about)}"
             for name, problem in self._refused.items()
         )
 
@@ -146,38 +154,28 @@ class Model:
         return ranking(self._trials)
 
     def _run_trials(self) -> Generator[None, None, list[Trial]]:
-        manifest = self._bundle.manifest
-        has = {precision.name for precision in manifest.precisions}
-        engines = {
-            name: version
-            for name, version in available_engines().items()
-            if name.partition("/")[2] in has
-        }
-        if set(engines) == {REFERENCE}:
+        if set(self._engines) == {REFERENCE}:
             return []
-        threads = self._settings.threads
-        records = TrialRecords(self._engine_dir)
-        key = circumstances(self._bundle.digest, engines, threads)
-        trials = records.recall(key)
+        trials = self._findings.recall()
         if trials is None:
             while not _TRIALS.acquire(blocking=False):
                 yield
             try:
                 trials = []
-                for name in engines:
+                for name in self._engines:
                     trial = yield from self._try(name)
                     logger().info("engine tried", **trial.model_dump())
                     trials.append(trial)
             finally:
                 _TRIALS.release()
-            records.keep(key, trials)
+            self._findings.keep(trials)
         return trials
 
     def _try(self, name: EngineName) -> Generator[None, None, Trial]:
         try:
-            process = TrialProcess(self._bundle, name, self._settings.threads, self._cache)
+            process = TrialProcess(self._bundle, name, self._settings.threads, self.engine_dir)
         except EngineError as error:
-            return Trial(engine=name, problem=str(error))
+            return Trial(engine=name, problem=str(error), is_cut_off=True)
         while (trial := process.poll()) is None:
             yield
         return trial
@@ -202,7 +200,9 @@ class Model:
         try:
             if name != REFERENCE:
                 self._starting.write_text(name, "utf-8")
-            scorer = Scorer(self._bundle, self._settings.threads, engine=name, cache=self._cache)
+            scorer = Scorer(
+                self._bundle, self._settings.threads, engine=name, cache=self.engine_dir
+            )
             scorer.check_vectors()
             if name != REFERENCE:  # which is to judge at once, and needs no such thing
                 self._warm_up(scorer)
@@ -238,9 +238,12 @@ class Model:
         self.is_changed = True
         logger().error("engine refused", engine=name, problem=problem)
 
-    @property
-    def _cache(self) -> Path:
-        return self._engine_dir / self._bundle.digest
+
+def _engines_for(bundle: Bundle) -> dict[EngineName, str]:
+    """The engines of this machine whose precision the bundle has, with their versions."""
+    has = {precision.name for precision in bundle.manifest.precisions}
+    here = available_engines().items()
+    return {name: version for name, version in here if name.partition("/")[2] in has}
 
 
 def _in_background(load: Callable[[], Scorer]) -> "Future[Scorer]":

@@ -20,6 +20,7 @@ from ssn_agent.frames.layout import Captured, ModelNote, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.inference.choice import tidy
 from ssn_agent.inference.crop import cropped, judged_region
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
@@ -107,6 +108,11 @@ class Inference:
     def is_loading(self) -> bool:
         """Say whether an engine that is known to be better is on its way."""
         return any(model.is_loading for model in self._models.values())
+
+    def tidy(self) -> None:
+        """Remove what is kept for engines of bundles that are long out of use."""
+        in_use = {model.engine_dir for model in self._models.values()}
+        tidy(self._settings.engine_dir, in_use)
 
     def close(self) -> None:
         """End in order."""
@@ -289,6 +295,7 @@ def main(settings_path: str, parent: str) -> None:
         if not is_ready and not inference.is_loading:
             files.inference_ready.touch()
             is_ready = True
+            inference.tidy()
         if not inference.turn():
             bell.wait(POLL_S)
     inference.close()

@@ -11,7 +11,6 @@ EngineName = Literal[
     "onnxruntime-cuda/fp32",
     "onnxruntime-cuda/fp16",
     "onnxruntime-tensorrt/fp16",
-    "onnxruntime-tensorrt/int8",
     "openvino/fp32",
     "openvino/bf16",
     "openvino/int8",

@@ -45,6 +45,8 @@ class Trial(BaseModel):
     median_ms: float | None = None
     """Of one frame of the network's size to raw score and map, wall time."""
     problem: str | None = None
+    is_cut_off: bool = False
+    """The trial did not come to its end, for whatever reason: another may go otherwise."""
 
 
 class TrialProcess:
@@ -73,14 +75,17 @@ class TrialProcess:
                 return None
             self._process.kill()
             self._process.communicate()
-            return Trial(engine=self._engine, problem=f"its trial took over {TIMEOUT_S:.0f} s")
+            return self._cut_off(f"its trial took over {TIMEOUT_S:.0f} s")
         output, _ = self._process.communicate()
         try:
             return Trial.model_validate_json(output.splitlines()[-1])
         except (IndexError, ValidationError):
             code = self._process.returncode
             died = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return Trial(engine=self._engine, problem=f"its trial died with {died} (see the log)")
+            return self._cut_off(f"its trial died with {died} (see the log)")
+
+    def _cut_off(self, problem: str) -> Trial:
+        return Trial(engine=self._engine, problem=problem, is_cut_off=True)
 
 
 def run_trial(path: Path, digest: str, engine: EngineName, threads: int, cache: Path) -> Trial:

@@ -116,6 +116,6 @@ def _camera_alarms(name: str, stream: PendingTriggers) -> list[str]:
     if camera is not None and camera.state is CameraState.FAULTY:
         alarms.append(f"{name}: {camera.message}")
     model = stream.journal.model_note()
-    if model is not None and model.message:
-        alarms.append(f"{name}: {model.message}")
+    if model is not None:
+        alarms += [f"{name}: {line}" for line in model.message.splitlines()]
     return alarms

@@ -29,6 +29,7 @@ from ssn_trainer.measure.threshold import choose_map_threshold, choose_threshold
 from ssn_trainer.model.heads import SuperSimpleNetHead
 from ssn_trainer.model.network import Network
 from ssn_trainer.pack.export import export_onnx, halve_weights
+from ssn_trainer.pack.fp16 import to_fp16
 from ssn_trainer.pack.gallery import FULL, SMALL, Painter
 from ssn_trainer.pack.int8 import quantise
 from ssn_trainer.pack.judge import Figures, Judged, figures, judge
@@ -42,6 +43,7 @@ MAP_TOLERANCE = 1e-3
 """Largest differences from the torch model, relative to the largest value where that exceeds 1."""
 
 _MODEL = "model.onnx"
+_FP16 = "model.fp16.onnx"
 _INT8 = "model.int8.onnx"
 _DATA = "data.json"
 _REFERENCE = "reference.json"
@@ -207,6 +209,8 @@ def _add_twins(
     twins = []
     for name in names:
         file, graph = _MODEL, files[_MODEL]
+        if name == "fp16":
+            file, graph = _FP16, to_fp16(exported)
         if name == "int8":
             images = [load_input(sample, *size) for sample in seen]
             file, graph = _INT8, round_weights(quantise(exported, images), exported, images)

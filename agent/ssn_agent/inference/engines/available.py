@@ -25,6 +25,10 @@ _DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino":
 """What a runtime may be installed as, by its module."""
 _NVIDIA_DEVICES = ("nvidia0", "nvhost-gpu", "nvgpu")
 """A PC's first GPU, and a Jetson's."""
+_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/etc/nv_tegra_release"))
+"""What tells its version: on a PC, and on a Jetson."""
+_LIBRARIES = Path("/etc/ld.so.cache")
+"""Written anew by whatever installs a library, so also for CUDA, cuDNN and TensorRT."""
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -42,12 +46,8 @@ _DEFAULTS = Options()
 
 
 def available_engines() -> dict[EngineName, str]:
-    """Return what may be tried here, each with the version of its runtime. Starts nothing."""
-    return {
-        name: _version(name.partition("-")[0].partition("/")[0])
-        for name in ENGINES
-        if why_not(name) is None
-    }
+    """Return what may be tried here, each with the versions of what it runs on. Starts nothing."""
+    return {name: _versions(name) for name in ENGINES if why_not(name) is None}
 
 
 def why_not(name: str) -> str | None:
@@ -92,7 +92,7 @@ def start_engine(
     if options.cache is None:
         msg = f"{name}: has no folder to keep what it builds in; give it one"
         raise EngineError(msg)
-    return ort.tensorrt_engine(model, height, width, options.threads, precision, options.cache)
+    return ort.tensorrt_engine(model, height, width, options.threads, options.cache)
 
 
 def _why_no_provider(name: str, provider: str) -> str | None:
@@ -110,6 +110,21 @@ def _why_no_provider(name: str, provider: str) -> str | None:
 
 def _has_bf16() -> bool:
     return not _BF16_FLAGS.isdisjoint(processor().get("flags", "").split())
+
+
+def _versions(name: str) -> str:
+    runtime = name.partition("/")[0]
+    version_ = _version(runtime.partition("-")[0])
+    return f"{version_}, {_nvidia()}" if runtime in _PROVIDERS else version_
+
+
+def _nvidia() -> str:
+    """The driver, and when libraries and Python packages were last installed."""
+    driver = [path.read_text("utf-8", "replace").strip() for path in _DRIVER if path.exists()]
+    runtime = find_spec("onnxruntime")
+    packages = [Path(runtime.origin).parents[1]] if runtime and runtime.origin else []
+    installed = [path.stat().st_mtime_ns for path in (_LIBRARIES, *packages) if path.exists()]
+    return f"{driver} {installed}"
 
 
 def _version(module: str) -> str:

@@ -142,9 +142,9 @@ def cuda_engine(model: bytes, height: int, width: int, threads: int, precision: 
 
 
 def tensorrt_engine(
-    model: bytes, height: int, width: int, threads: int, precision: str, cache: Path
+    model: bytes, height: int, width: int, threads: int, cache: Path
 ) -> BoundEngine:
-    """Load a graph through TensorRT; what it builds, in minutes, is kept in the folder `cache`.
+    """Load an fp16 graph through TensorRT; what it builds in minutes is kept in the folder `cache`.
 
     What TensorRT does not take runs on CUDA. Raises EngineError.
     """
@@ -159,20 +159,20 @@ def tensorrt_engine(
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(cache),
-        f"trt_{precision}_enable": "1",
+        "trt_fp16_enable": "1",  # without it a graph in fp16 is refused
         # Without these it builds anew for each size of batch that comes.
         "trt_profile_min_shapes": image(1),
         "trt_profile_opt_shapes": image(1),
         "trt_profile_max_shapes": image(MAX_BATCH),
     }
     return BoundEngine(
-        f"onnxruntime-tensorrt/{precision}",
+        "onnxruntime-tensorrt/fp16",
         model,
         height,
         width,
         threads,
         ("TensorrtExecutionProvider", options),
-        _cuda(precision),
+        _cuda("fp16"),
         CPU,
     )
 
