@@ -37,6 +37,7 @@ from pydantic_settings import (
 from ssn_agent.capture.settings import ZeroMqSource, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import InferenceSettings
+from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.manifest import Name
 from ssn_contract.topics import Station
@@ -198,6 +199,7 @@ class Settings(_Section):
     broker: BrokerSettings = BrokerSettings()
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
+    retention: RetentionSettings = RetentionSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
     """Ledger, heatmaps, and what was found out about engines."""
     runtime_dir: Path = Path("/run/ssn-agent")
@@ -389,6 +391,7 @@ _KNOWN_KEYS = sorted(
             InferenceSettings,
             MemorySettings,
             Region,
+            RetentionSettings,
             Station,
             *_SOURCE_MODELS,
         )

@@ -21,8 +21,11 @@ _DAMAGED = ("database disk image is malformed", "file is not a database")
 """What SQLite says; Python 3.10 does not pass its codes on."""
 
 
-def open_database(path: Path, *, read_only: bool = False) -> Engine:
-    """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL)."""
+def open_database(path: Path, *, read_only: bool = False, synced: bool = True) -> Engine:
+    """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL).
+
+    Where it need not be `synced`, a power cut may undo the last commits, and nobody waits for them.
+    """
     database, query = str(path), {}
     if read_only:
         database, query = f"file:{quote(str(path))}", {"mode": "ro", "uri": "true"}
@@ -38,7 +41,7 @@ def open_database(path: Path, *, read_only: bool = False) -> Engine:
         cursor.execute("PRAGMA foreign_keys=ON")
         if not read_only:
             cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         cursor.close()
 
     def begin(connection: Connection) -> None:

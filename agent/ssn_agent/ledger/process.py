@@ -27,6 +27,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import open_database
+from ssn_agent.ledger.housekeeping import Housekeeping
 from ssn_agent.ledger.status import model_in_force, offline_status, station_status
 from ssn_agent.ledger.stream import PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
@@ -69,6 +70,7 @@ class LedgerProcess:
             open_database(settings.ledger_path), str(settings.station), self._messages
         )
         self._integrity = IntegrityCheck(settings.ledger_path)
+        self._housekeeping = Housekeeping(settings)
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
             journal = Journal(files.journal(name))
@@ -135,6 +137,7 @@ class LedgerProcess:
         self._heart.beat(DISK_S)
         self._keep_late_results()
         self._deliver()
+        self._housekeeping.turn(ledger_is_well=self._ledger_problem is None)
         self._report()
 
     def _heed_reload(self) -> None:
@@ -146,6 +149,7 @@ class LedgerProcess:
             self._settings = read_resolved(self._files.settings)
             configure(self._settings.log_level, "ledger")
             self._messages.take_over(self._settings)
+            self._housekeeping.take_over(self._settings)
             self._note_settings_at = 0.0
         if self._note_settings_at is None or time.monotonic() < self._note_settings_at:
             return
@@ -275,7 +279,7 @@ class LedgerProcess:
             broker_problem=self._outbox.problem or self._triggers.problem,
             refused_triggers=self._triggers.refused,
             undelivered=undelivered,
-            ledger_alarms=alarms(self._settings.ledger_path),
+            ledger_alarms=[*alarms(self._settings.ledger_path), *self._housekeeping.alarms()],
         )
         self._link.publish(self._topics.status, status.model_dump_json(), retain=True)
 
