@@ -1,5 +1,6 @@
 """Before a camera's first number is given out, its numbering is proven or begins anew."""
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
@@ -12,8 +13,11 @@ from ssn_agent.frames.journal import Journal, boot_id
 from ssn_agent.frames.layout import Decision, Header, Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.ledger.backup import backup
 from ssn_agent.ledger.damage import alarms, set_asides
 from ssn_agent.ledger.prepare import numbering_without_journal, prepare
+from ssn_agent.ledger.reader import open_ledger
+from ssn_agent.ledger.seal import break_seal, seal
 from ssn_agent.ledger.stream import follow
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
@@ -73,6 +77,8 @@ def close_well(settings: Settings, sequence: int) -> UUID:
     assert last is not None
     writer.open_stream("left", last[0])
     writer.close_stream("left", last[0], sequence)
+    writer.close()
+    seal(settings.ledger_path)
     return last[0]
 
 
@@ -145,6 +151,51 @@ def test_a_number_given_out_after_an_orderly_end_is_never_given_out_again(
     prepare(settings)
     assert header(settings).epoch != epoch
     assert header(settings).first == 1
+
+
+@pytest.mark.parametrize("how", ["copy", "backup"])
+def test_an_older_ledger_that_is_put_back_begins_a_new_epoch_though_it_was_closed_well(
+    settings: Settings, tmp_path: Path, how: str
+) -> None:
+    prepare(settings)
+    epoch = close_well(settings, 3)
+    older = tmp_path / "older.sqlite"
+    if how == "copy":
+        shutil.copy2(settings.ledger_path, older)
+    else:
+        backup(open_ledger(settings.ledger_path), older, replace=False)
+    prepare(settings)  # numbers 4 and on are given out
+    close_well(settings, 9)
+    shutil.copy2(older, settings.ledger_path)
+    RuntimeFiles(settings.runtime_dir).journal("left").unlink()  # a reboot
+    prepare(settings)
+    assert header(settings).epoch != epoch
+    assert header(settings).first == 1
+
+
+def test_an_older_ledger_that_is_put_back_beside_a_newer_journal_begins_a_new_epoch(
+    settings: Settings, tmp_path: Path
+) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 3, commit=3)
+    backup(open_ledger(settings.ledger_path), tmp_path / "older.sqlite", replace=False)
+    use(settings, 4, commit=3)
+    for file in settings.data_dir.glob("ledger.sqlite*"):
+        file.unlink()
+    shutil.copy2(tmp_path / "older.sqlite", settings.ledger_path)
+    prepare(settings)
+    assert header(settings).epoch != before.epoch
+    assert header(settings).first == 1
+    open_one = "SELECT sequence, reason FROM verdicts JOIN triggers ON id = trigger_id"
+    assert rows(settings, f"{open_one} WHERE verdict = 'INVALID'") == [(7, "lost")]
+
+
+def test_a_seal_is_good_for_one_start(settings: Settings) -> None:
+    prepare(settings)
+    close_well(settings, 3)
+    assert break_seal(settings.ledger_path)
+    assert not break_seal(settings.ledger_path)
 
 
 def test_without_a_journal_and_without_an_orderly_end_a_new_epoch_begins(

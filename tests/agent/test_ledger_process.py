@@ -14,6 +14,7 @@ from ssn_agent.frames.layout import Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.ledger.process import LedgerProcess
+from ssn_agent.ledger.seal import break_seal
 from ssn_agent.supervisor.note import SupervisorNote, write_note
 from support.ledger_process import Ledger, fed_ledger, verdicts
 from support.ledgers import rows
@@ -106,6 +107,7 @@ def test_a_killed_ledger_process_is_replaced_by_one_that_closes_what_it_left(
         statuses = [m for m in subscriber.received() if m.topic.endswith("/status")]
     last = json.loads(statuses[-1].payload)
     assert last["state"] == "offline"
+    assert break_seal(ledger.settings.ledger_path)
     assert rows(ledger.settings, "SELECT closed_sequence FROM streams") == [(3,)]
     assert rows(ledger.settings, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == [(0,)]
     assert "Traceback" not in ledger.log.read_text()

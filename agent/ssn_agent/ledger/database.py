@@ -61,7 +61,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except CommandError as error:
-        msg = f"{_file(engine)}: {error}; it was written by a newer version: update the agent"
+        msg = f"{file_of(engine)}: {error}; it was written by a newer version: update the agent"
         raise LedgerError(msg) from error
 
 
@@ -77,10 +77,11 @@ def check(engine: Engine) -> None:
 
 
 def _damaged(engine: Engine, problem: str) -> LedgerDamaged:
-    return LedgerDamaged(f"{_file(engine)}: is damaged ({problem})")
+    return LedgerDamaged(f"{file_of(engine)}: is damaged ({problem})")
 
 
-def _file(engine: Engine) -> str:
+def file_of(engine: Engine) -> str:
+    """Return the database's file."""
     name = engine.url.database or ""
     return unquote(name.removeprefix("file:")) if name.startswith("file:") else name
 
@@ -95,7 +96,7 @@ def translated(engine: Engine) -> Iterator[None]:
         if str(cause).startswith(_DAMAGED):
             raise _damaged(engine, str(cause)) from error
         msg = (
-            f"{_file(engine)}: the ledger cannot be used ({cause}); check disk space, "
+            f"{file_of(engine)}: the ledger cannot be used ({cause}); check disk space, "
             "permissions and the file"
         )
         raise LedgerError(msg) from error

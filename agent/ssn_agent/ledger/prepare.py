@@ -10,8 +10,9 @@ force, and gives every camera a journal whose numbering is proven:
     another station's)                     journal holds is committed to it: with the old ledger
                                            messages may be lost
     no sound journal, ledger closed well   goes on after the ledger's last number
-    no sound journal otherwise             a new epoch, from 1: a number could have been given out
-                                           that the ledger never saw
+    and not changed since (`seal`)
+    no sound journal otherwise (a crash,   a new epoch, from 1: a number could have been given out
+    an older ledger put back)              that the ledger never saw
 """
 
 import sys
@@ -31,6 +32,7 @@ from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.ledger.damage import finish_setting_aside, set_aside
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.rules import decide_after_reboot
+from ssn_agent.ledger.seal import break_seal
 from ssn_agent.ledger.stream import follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.ledger.writer import LedgerWriter
@@ -59,6 +61,7 @@ def prepare(settings: Settings) -> None:
     """Do all of the above. Raises LedgerError, JournalError."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     files = RuntimeFiles(settings.runtime_dir)
+    sealed = break_seal(settings.ledger_path)
     engine, is_new = _sound_ledger(settings.ledger_path)
     messages = VerdictWriter(settings)
     writer = LedgerWriter(engine, str(settings.station), messages)
@@ -66,7 +69,7 @@ def prepare(settings: Settings) -> None:
     boot = boot_id()
     for camera in settings.cameras:
         path = files.journal(camera)
-        numbering = _numbering(path, camera, boot, writer, messages, is_new=is_new)
+        numbering = _numbering(path, camera, boot, writer, messages, is_new=is_new, sealed=sealed)
         if numbering is not None:
             # Before a number is given out: "closed well" must not be read of it any more.
             writer.open_stream(camera, numbering.epoch)
@@ -103,6 +106,7 @@ def _numbering(
     messages: VerdictWriter,
     *,
     is_new: bool,
+    sealed: bool,
 ) -> Numbering | None:
     """Return how a new journal is numbered, or None where the present one goes on."""
     if path.exists():
@@ -121,7 +125,7 @@ def _numbering(
         except JournalError as error:
             aside = rename_aside(path)
             logger().error("journal set aside", problem=str(error), file=str(aside))
-    return numbering_without_journal(writer.last_stream(camera))
+    return numbering_without_journal(writer.last_stream(camera) if sealed else None)
 
 
 def _check_camera(journal: Journal, camera: str) -> None:

@@ -28,6 +28,7 @@ from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.housekeeping import Housekeeping
+from ssn_agent.ledger.seal import seal
 from ssn_agent.ledger.status import model_in_force, offline_status, station_status
 from ssn_agent.ledger.stream import PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
@@ -302,6 +303,12 @@ class LedgerProcess:
             self._link.publish(self._topics.status, text, retain=True)
         self._link.stop()
         self._triggers.close()
+        self._writer.close()
+        self._housekeeping.close()
+        try:
+            seal(self._settings.ledger_path)
+        except OSError as error:
+            logger().error("the ledger is not sealed: numbers may begin anew", problem=str(error))
 
 
 def main(settings_path: str, parent: str) -> None:

@@ -150,6 +150,10 @@ class LedgerWriter:
                 update(Stream).where(Stream.id == stream).values(closed_sequence=sequence)
             )
 
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
+
     def last_stream(self, camera: str) -> tuple[UUID, int | None] | None:
         """Return the newest stream of a camera and its closing number; None where there is none."""
         query = (
