@@ -27,6 +27,7 @@ from ssn_agent.frames.layout import (
     ModelNote,
     Outcome,
     Result,
+    SpillNote,
 )
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
@@ -361,6 +362,7 @@ def golden() -> str:
             layout.pack_model_note(ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none")),
         ),
         (layout.INTAKE_NOTE_AT, layout.pack_intake_note(IntakeNote(10, 11))),
+        (layout.SPILL_NOTE_AT, layout.pack_spill_note(SpillNote(12, 13))),
     ):
         header[offset : offset + len(region)] = region
     data = bytes(header + whole_record())

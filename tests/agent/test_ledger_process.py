@@ -113,16 +113,15 @@ def test_a_killed_ledger_process_is_replaced_by_one_that_closes_what_it_left(
     assert "Traceback" not in ledger.log.read_text()
 
 
-def test_a_ledger_process_that_cannot_open_its_database_says_so_in_one_line(
+def test_a_journal_that_cannot_be_opened_ends_the_ledger_process_with_one_line(
     ledger: Ledger,
 ) -> None:
-    ledger.settings.ledger_path.unlink()
-    ledger.settings.ledger_path.mkdir()
+    ledger.journal.path.write_bytes(b"no journal")
     ledger.start()
     assert ledger.process is not None
     assert ledger.process.wait(20) == 1
     (line,) = ledger.log.read_text().splitlines()
-    assert str(ledger.settings.ledger_path) in json.loads(line)["problem"]
+    assert str(ledger.journal.path) in json.loads(line)["problem"]
 
 
 def test_a_part_that_comes_while_others_are_decided_is_not_judged_by_an_older_clock(

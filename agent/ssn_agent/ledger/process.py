@@ -8,14 +8,15 @@ It owns the deadlines, the database and the line to the broker. One turn, in thi
 4. Hand committed messages to the broker, up to a window; note what it has acknowledged.
 
 While the database cannot be written, verdicts go out marked `durable: false`, stay in the journal,
-and are committed when it can be written again. Where its file is damaged, it is set aside, and the
-agent begins again with a new one (`damage`).
+and are committed when it can be written again, also where it could not be opened at the start.
+Where the journal has no room for more, they are INVALID(ledger), and counted alone. Where the
+database's file is damaged, it is set aside, and the agent begins again with a new one (`damage`).
 """
 
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ssn_agent.capture.settings import ZeroMqSource
@@ -30,9 +31,9 @@ from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.housekeeping import Housekeeping
 from ssn_agent.ledger.seal import seal
 from ssn_agent.ledger.status import model_in_force, offline_status, station_status
-from ssn_agent.ledger.stream import PendingTriggers, follow
+from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
-from ssn_agent.ledger.writer import LedgerWriter
+from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
@@ -60,7 +61,7 @@ class LedgerProcess:
     """Verdicts into the ledger, then to the broker."""
 
     def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
-        """Open everything. Raises LedgerError, JournalError, BrokerError."""
+        """Open everything but the database, which may be away. Raises JournalError."""
         self._settings = settings
         self._files = files
         self._heart = Heartbeat(files.heartbeat("ledger"))
@@ -75,7 +76,7 @@ class LedgerProcess:
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
             journal = Journal(files.journal(name))
-            self._streams[name] = follow(journal, self._writer)
+            self._streams[name] = PendingTriggers(journal, Counts())
         self._bell = Doorbell(files.ledger_bell)
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
@@ -165,10 +166,10 @@ class LedgerProcess:
 
     def _write(self) -> None:
         """Steps 1 to 3."""
-        due = self._due()
-        if time.monotonic() < self._retry_at:
-            self._send_unwritten(item for _, item, _ in due)
+        if time.monotonic() < self._retry_at or not self._take_up():
+            self._go_on_unwritten()
             return
+        due = self._due()
         acks_are_due = self._ack_at is not None and time.monotonic() >= self._ack_at
         delivery = self._outbox.take_delivery()
         if delivery and self._ack_at is None:
@@ -181,7 +182,7 @@ class LedgerProcess:
         except LedgerError as error:
             self._outbox.put_back(delivery)
             self._ledger_failed(error)
-            self._send_unwritten(item for _, item, _ in due)
+            self._go_on_unwritten()
             return
         self._ack_at = None
         if self._ledger_problem is not None:
@@ -192,6 +193,21 @@ class LedgerProcess:
             stream.committed(item.entry, decision)
         if due:
             self._outbox.wake()
+
+    def _take_up(self) -> bool:
+        """Have the cameras' streams and the database agree where they do not; say whether they do.
+
+        At the start, and after an outage that was longer than the journals.
+        """
+        try:
+            for stream in self._streams.values():
+                if not stream.is_taken_up:
+                    self._heart.beat(OPEN_S)
+                    stream.take_up(self._writer)
+        except LedgerError as error:
+            self._ledger_failed(error)
+            return False
+        return True
 
     def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
         found = []
@@ -211,11 +227,32 @@ class LedgerProcess:
         self._ledger_problem = str(error)
         self._retry_at = time.monotonic() + LEDGER_RETRY_S
 
+    def _go_on_unwritten(self) -> None:
+        """Decide and send what cannot be committed now; count what the journal cannot keep."""
+        for stream in self._streams.values():
+            stream.refresh()
+            stream.decide(time.monotonic_ns(), time.time_ns())
+        self._send_unwritten(self._unsent())
+        for name, stream in self._streams.items():
+            self._sent_unwritten -= {(name, number) for number in stream.give_up_spilled()}
+
+    def _unsent(self) -> Iterator[Decided]:
+        """Yield what was not sent yet, made only when asked for: there may be thousands."""
+        for name, stream in self._streams.items():
+            header = stream.journal.header
+            unsent = (n for n in stream.decided if (name, n) not in self._sent_unwritten)
+            for entry in map(stream.journal.read, unsent):
+                if entry is not None and entry.decision is not None:
+                    message = self._messages.message(header, entry, entry.decision)
+                    yield Decided(header, entry, message)
+
     def _send_unwritten(self, items: Iterable[Decided]) -> None:
         """Send once, marked, what cannot be committed now; it stays in the journal."""
+        if not self._outbox.connected:
+            return
         for item in items:
             key = (item.header.camera, item.entry.sequence)
-            if self._outbox.connected and key not in self._sent_unwritten:
+            if key not in self._sent_unwritten:
                 self._sent_unwritten.add(key)
                 marked = item.message.model_copy(update={"durable": False})
                 topic = self._topics.verdict(item.header.camera)
@@ -286,11 +323,11 @@ class LedgerProcess:
 
     @property
     def _pending(self) -> bool:
-        return any(stream.pending for stream in self._streams.values())
+        return any(s.pending or not s.is_taken_up for s in self._streams.values())
 
     def _close(self) -> None:
         for name, stream in self._streams.items():
-            if stream.pending:
+            if stream.pending or not stream.is_taken_up:
                 problem = self._ledger_problem
                 logger().error("triggers left for the next start", camera=name, problem=problem)
                 continue

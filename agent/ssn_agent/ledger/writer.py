@@ -196,6 +196,12 @@ class LedgerWriter:
                 counts.add(verdict, reason, count)
         return counts
 
+    def count_unkept(self, camera: str, epoch: UUID, reason: str, count: int) -> None:
+        """Count INVALID verdicts of which there are no rows."""
+        row = {"stream_id": self._stream(camera, epoch), "verdict": "INVALID", "reason": reason}
+        with translated(self._engine), self._engine.begin() as connection:
+            connection.execute(_COUNT, {**row, "count": count})
+
     def committed(self, camera: str, epoch: UUID, first: int) -> set[int]:
         """Return the numbers of a stream, from `first` on, that have a verdict."""
         query = (
