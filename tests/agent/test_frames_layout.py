@@ -99,6 +99,7 @@ results = st.builds(
     st.text(letters, max_size=64),
     st.text(letters, max_size=48),
     st.booleans(),
+    st.tuples(sizes, sizes, sizes, sizes),
     st.lists(defects, max_size=layout.MAX_DEFECTS).map(tuple),
     sizes,
 )
@@ -130,6 +131,7 @@ RESULT = Result(
     "1.2.0",
     "onnxruntime-cpu/fp32",
     True,
+    (31, 32, 33, 34),
     tuple(Defect(i, 2, 3, 4, 5, 6, 7, 0.5) for i in range(layout.MAX_DEFECTS)),
     21,
 )

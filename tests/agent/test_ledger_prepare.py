@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -208,6 +209,48 @@ def test_without_a_journal_and_without_an_orderly_end_a_new_epoch_begins(
     prepare(settings)
     assert header(settings).epoch != before.epoch
     assert header(settings).first == 1
+
+
+def test_what_a_removed_camera_left_open_is_closed_and_its_numbers_go_on_when_it_is_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    prepare(settings)
+    epoch = header(settings).epoch
+    use(settings, 4, commit=2)
+    with closing(open_journal(settings)) as journal:
+        journal.finish(3, judged(Outcome.FAIL, heatmap=True))
+        journal.decide(3, Decision(Outcome.FAIL, None, 5, START_UTC_NS + 5))
+    renamed = settings_in(tmp_path, ("right",))
+    prepare(renamed)
+    query = "SELECT sequence, verdict, reason FROM verdicts JOIN triggers ON id = trigger_id"
+    assert rows(renamed, f"{query} WHERE sequence > 2 ORDER BY 1") == [
+        (3, "FAIL", None),
+        (4, "INVALID", "lost"),
+    ]
+    assert sorted(path.name for path in renamed.runtime_dir.iterdir()) == [
+        "right.journal",
+        "right.pixels",
+    ]
+    seal(settings.ledger_path)  # an orderly end
+    prepare(settings)
+    assert (header(settings).epoch, header(settings).first) == (epoch, 5)
+
+
+def test_a_heatmap_lies_where_its_frame_was_judged_whatever_the_settings_are_now(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    with closing(open_journal(settings)) as journal:
+        sequence = journal.accept(trigger())
+        journal.capture(sequence, FRAME)
+        result = replace(judged(Outcome.FAIL, heatmap=True), region=(1, 2, 30, 40))
+        journal.finish(sequence, result)
+        entry = journal.read(sequence)
+        assert entry is not None
+        message = decided(settings, journal, entry, Decision(Outcome.FAIL, None, 5, 6)).message
+    heatmap = message.heatmap
+    assert heatmap is not None
+    assert (heatmap.x, heatmap.y, heatmap.width, heatmap.height) == (1, 2, 30, 40)
 
 
 def test_a_damaged_journal_is_set_aside_and_a_new_epoch_begins(settings: Settings) -> None:

@@ -183,6 +183,8 @@ class Result:
     engine: str = ""
     heatmap: bool = False
     """A heatmap's file follows this result; where it cannot be written, the log says so."""
+    region: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """What was judged of the frame: x, y, width, height, by the settings of that moment."""
     defects: tuple[Defect, ...] = ()
     defect_count: int = 0
 
@@ -200,7 +202,7 @@ class Decision:
 _HEADER = struct.Struct("<8sII16s16sQ64s")
 _ACCEPTED = struct.Struct("<QQQQH480sH256sH480s")
 _CAPTURED = struct.Struct("<QBIIIIQq")
-_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sBBI")
+_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sB4IBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
@@ -418,6 +420,7 @@ def pack_result(sequence: int, value: Result) -> bytes:
         value.bundle_version.encode("ascii"),
         value.engine.encode("ascii"),
         value.heatmap,
+        *value.region,
         len(value.defects),
         value.defect_count,
     )
@@ -444,6 +447,7 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         version,
         engine,
         heatmap,
+        *region,
         count,
         n_all,
     ) = _RESULT.unpack_from(body)
@@ -463,6 +467,7 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         _unpad(version),
         _unpad(engine),
         bool(heatmap),
+        (region[0], region[1], region[2], region[3]),
         tuple(defects),
         n_all,
     )
