@@ -131,6 +131,18 @@ def test_the_newest_verdict_stays_so_that_row_numbers_only_rise(
     assert rows(settings, "SELECT min(id) FROM outbox WHERE trigger_id = 3") > newest
 
 
+def test_no_file_stays_open_that_would_keep_the_writer_from_a_disk_that_is_mounted_anew(
+    settings: Settings, writer: LedgerWriter, journal: Journal
+) -> None:
+    write(settings, writer, journal, [20.0] * 3)
+    retention = VerdictRetention(settings)
+    retention.turn(0.0)
+    assert kept(settings) == [3]
+    writer.close()
+    links = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert not [path for path in links if settings.data_dir in path.parents]
+
+
 def test_the_pages_of_deleted_verdicts_are_used_again(
     settings: Settings, writer: LedgerWriter, journal: Journal
 ) -> None:

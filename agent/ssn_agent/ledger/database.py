@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from ssn_agent.errors import LedgerDamaged, LedgerError
 
@@ -25,11 +26,14 @@ def open_database(path: Path, *, read_only: bool = False, synced: bool = True) -
     """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL).
 
     Where it need not be `synced`, a power cut may undo the last commits, and nobody waits for them.
+    Such an engine keeps no connection: SQLite has all connections of a process share a file's log,
+    and one that stays open would keep the writer from a file system that was mounted anew.
     """
     database, query = str(path), {}
     if read_only:
         database, query = f"file:{quote(str(path))}", {"mode": "ro", "uri": "true"}
-    engine = create_engine(URL.create("sqlite", database=database, query=query))
+    url = URL.create("sqlite", database=database, query=query)
+    engine = create_engine(url, poolclass=None if synced else NullPool)
 
     def configure(connection: Any, record: object) -> None:
         del record

@@ -48,10 +48,6 @@ class Deletion:
         """Delete some of the oldest verdicts; return their times. Raises LedgerError."""
         return self._delete(_OLDEST.order_by(TriggerRow.id))
 
-    def close(self) -> None:
-        """Close the database."""
-        self._engine.dispose()
-
     def size(self) -> LedgerSize:
         """Return the size of the database. Raises LedgerError."""
         with translated(self._engine), self._engine.connect() as connection:

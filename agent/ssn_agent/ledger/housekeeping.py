@@ -53,10 +53,6 @@ class Housekeeping:
         if ledger_is_well:
             self._verdicts.turn(self._images.short_s)
 
-    def close(self) -> None:
-        """Close the database; a thread that is at work ends with the process."""
-        self._verdicts.close()
-
     def alarms(self) -> list[str]:
         """Say what people should know of it."""
         found = self._images.alarm(), self._verdicts.alarm()
@@ -134,10 +130,6 @@ class VerdictRetention:
         self._log_at = 0.0
         self._gone = 0
         self._early: datetime | None = None
-
-    def close(self) -> None:
-        """Close the database."""
-        self._deletion.close()
 
     def look_again(self) -> None:
         """Look at the next turn."""

@@ -341,7 +341,6 @@ class LedgerProcess:
         self._link.stop()
         self._triggers.close()
         self._writer.close()
-        self._housekeeping.close()
         try:
             seal(self._settings.ledger_path)
         except OSError as error:

@@ -12,7 +12,7 @@ class RetentionSettings(BaseModel):
     """What is older goes, and the oldest goes first where there is no room for it.
 
     By default on a disk of 64 GB: 30 GiB for both, the rest for the system. A verdict takes 1.2 KB:
-    20 GiB are 90 days at 2 parts a second, a week at 30.
+    20 GiB are 100 days at 2 parts a second, 6 days at 30.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
