@@ -4,7 +4,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,8 @@ def test_on_a_disk_that_becomes_full_verdicts_go_on_and_are_all_written_when_it_
             last = ledger.part(Outcome.PASS)
             wait_until(lambda n=last: _has(subscriber, n), 20, "no verdict")  # type: ignore[misc]  # a default binds the loop's value
         assert not ledger.committed(last)
+        # Or its file system could not be unmounted, and mounted anew, as one that met an error is.
+        wait_until(lambda: not held(ledger, disk), 20, "the file system is never let go of")
         disk.free()
         wait_until(lambda: ledger.committed(last), 20, "not committed")
         assert ledger.end(signal.SIGTERM) == 0
@@ -162,6 +164,16 @@ def test_an_agent_does_not_start_where_a_seal_would_go_on_vouching_for_the_last_
     with read_only(ledger, disk), pytest.raises(OSError, match="Read-only"):
         prepare(ledger.settings)
     prepare(ledger.settings)
+
+
+def held(ledger: Ledger, disk: SmallDisk) -> list[Path]:
+    """Return the files of the disk that the process has open."""
+    assert ledger.process is not None
+    found = []
+    for fd in Path(f"/proc/{ledger.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(fd.readlink())
+    return [path for path in found if disk.path in path.parents]
 
 
 def said(subscriber: Subscriber) -> list[dict[str, Any]]:

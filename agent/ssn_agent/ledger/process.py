@@ -226,6 +226,7 @@ class LedgerProcess:
             logger().error("the ledger cannot be written", problem=str(error))
         self._ledger_problem = str(error)
         self._retry_at = time.monotonic() + LEDGER_RETRY_S
+        self._writer.close()  # or its file would hold a read-only file system back from a new mount
 
     def _go_on_unwritten(self) -> None:
         """Decide and send what cannot be committed now; count what the journal cannot keep."""

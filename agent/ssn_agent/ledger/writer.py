@@ -151,7 +151,7 @@ class LedgerWriter:
             )
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; what uses it next opens it anew."""
         self._engine.dispose()
 
     def last_stream(self, camera: str) -> tuple[UUID, int | None] | None:
