@@ -29,7 +29,7 @@ class PendingTriggers:
         """Whether the database knows all that it is to be told beside the verdicts."""
         self._seen = journal.head
         self._open: list[int] = []
-        self._decided: dict[int, None] = {}  # in rising order
+        self._decided: set[int] = set()
         self._spilled: set[int] = set()
         self._await_late: list[int] = []
         for entry in journal.entries(lambda _: True):
@@ -44,11 +44,11 @@ class PendingTriggers:
         header = self.journal.header
         writer.open_stream(header.camera, header.epoch)
         self.refresh()
-        first = next(iter(self._decided), self._seen + 1)
+        first = min(self._decided, default=self._seen + 1)
         known = writer.committed(header.camera, header.epoch, first)
-        for sequence in [number for number in self._decided if number in known]:
+        for sequence in sorted(self._decided & known):
             self.journal.commit(sequence)
-            del self._decided[sequence]
+            self._decided.remove(sequence)
             self._take(sequence, self.journal.read(sequence))
         self.counts = writer.counts(header.camera, header.epoch)
         self._tell_unkept(writer)
@@ -86,7 +86,7 @@ class PendingTriggers:
     def _take(self, sequence: int, entry: Entry | None) -> None:
         if entry is None or not entry.committed:
             if entry is not None and entry.decision is not None:
-                self._decided[sequence] = None
+                self._decided.add(sequence)
             else:
                 self._open.append(sequence)
             if self.journal.is_spilled(sequence):
@@ -107,13 +107,13 @@ class PendingTriggers:
                 undecided.append(sequence)
             else:
                 self.journal.decide(sequence, decision)
-                self._decided[sequence] = None
+                self._decided.add(sequence)
         self._open = undecided
 
     @property
     def decided(self) -> list[int]:
         """Return the numbers that have a verdict which the database lacks, oldest first."""
-        return list(self._decided)
+        return sorted(self._decided)
 
     def due(self, monotonic_ns: int, utc_ns: int) -> Iterator[tuple[Entry, Decision]]:
         """Decide, and yield what is to be committed, oldest first, a bounded number at once."""
@@ -126,7 +126,7 @@ class PendingTriggers:
     def committed(self, entry: Entry, decision: Decision) -> None:
         """Note that the database has this verdict."""
         self.journal.commit(entry.sequence)
-        del self._decided[entry.sequence]
+        self._decided.remove(entry.sequence)
         self._spilled.discard(entry.sequence)
         reason = decision.reason.value if decision.reason else None
         self.counts.add(decision.outcome.name, reason)
@@ -138,13 +138,13 @@ class PendingTriggers:
 
         In this order: a process that dies in between has counted one, and the next one knows.
         """
-        given_up = sorted(self._spilled & self._decided.keys())
+        given_up = sorted(self._spilled & self._decided)
         for sequence in given_up:
             note = self.journal.spill_note()
             if sequence > note.last:
                 self.journal.note_spill(SpillNote(note.count + 1, sequence))
             self.journal.commit(sequence)
-            del self._decided[sequence]
+            self._decided.remove(sequence)
             self.counts.add("INVALID", InvalidReason.LEDGER.value)
             self.is_taken_up = False
         self._spilled.difference_update(given_up)
