@@ -14,7 +14,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644, *, synced: bool
     Where it need not be `synced`, the disk may lose it to a power cut, and is spared.
     """
     replacing = _replacing(path, mode, synced=synced)
-    with replacing as handle, os.fdopen(handle, "wb", closefd=False) as file:
+    with replacing as (handle, _), os.fdopen(handle, "wb", closefd=False) as file:
         file.write(data)
 
 
@@ -25,18 +25,25 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
     Line ends are written as given, as CSV wants it. Raises OSError.
     """
     with (
-        _replacing(path) as handle,
+        _replacing(path) as (handle, _),
         os.fdopen(handle, "w", encoding="utf-8", newline="", closefd=False) as file,
     ):
         yield file
 
 
 @contextmanager
-def _replacing(path: Path, mode: int = 0o644, *, synced: bool = True) -> Iterator[int]:
+def atomic_path(path: Path, mode: int) -> Iterator[Path]:
+    """Yield the path of such a file, empty, for another library to write; see `atomic_text`."""
+    with _replacing(path, mode) as (_, temporary):
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: Path, mode: int = 0o644, *, synced: bool = True) -> Iterator[tuple[int, Path]]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         try:
-            yield handle
+            yield handle, Path(temporary)
             if synced:
                 os.fsync(handle)
         finally:

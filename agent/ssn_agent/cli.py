@@ -294,6 +294,21 @@ def ledger_export(
         typer.echo(f"{out}: {export(engine, out, wanted)} verdicts", err=True)
 
 
+@ledger_app.command("backup")
+def ledger_backup(
+    out: Annotated[Path, typer.Option(help="The copy's file.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = DEFAULT_PATH,
+) -> None:
+    """Copy the ledger while the agent runs, and check the copy."""
+    from ssn_agent.ledger.backup import backup
+    from ssn_agent.ledger.reader import open_ledger
+
+    backup(open_ledger(_ledger_path(ledger, config)), out, replace=force)
+    typer.echo(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, sound", err=True)
+
+
 def _filter(
     since: str | None,
     until: str | None,

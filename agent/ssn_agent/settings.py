@@ -37,6 +37,7 @@ from pydantic_settings import (
 from ssn_agent.capture.settings import ZeroMqSource, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import InferenceSettings
+from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.manifest import Name
@@ -200,6 +201,7 @@ class Settings(_Section):
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
     metrics: MetricsSettings = MetricsSettings()
+    retention: RetentionSettings = RetentionSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
     """Ledger, heatmaps, and what was found out about engines."""
     runtime_dir: Path = Path("/run/ssn-agent")

@@ -130,7 +130,9 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
                 ("fed", "overrun"): 1,
                 ("fed", "lost"): 1,
             }
-            assert {InvalidReason(reason) for _, reason in expected} == GIVEN_TODAY
+            # `ledger` takes a disk that fails: tests/agent/test_ledger_process_disk.py
+            caused = {InvalidReason(reason) for _, reason in expected}
+            assert caused == GIVEN_TODAY - {InvalidReason.LEDGER}
 
             def invalid(found: Scrape) -> dict[tuple[str, str], float]:
                 return {

@@ -14,7 +14,7 @@ from ssn_agent.capture.camera import Frame
 from ssn_agent.capture.process import Capture
 from ssn_agent.errors import CameraEnded, CameraError
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import CameraState, Captured, Decision, Outcome
+from ssn_agent.frames.layout import SPILL_RECORDS, CameraState, Captured, Decision, Outcome
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
@@ -200,12 +200,32 @@ def test_a_faulty_camera_stays_faulty_until_it_gives_a_frame_again(
     assert camera.opened == camera.closed == 3
 
 
-def test_frames_that_a_full_journal_cannot_take_make_the_camera_faulty_until_there_is_room(
-    settings: Settings, journal: Journal, stop: Stop
-) -> None:
+def fill(journal: Journal) -> None:
     for _ in range(journal.header.capacity):
         sequence = journal.accept(trigger())
         journal.capture(sequence, Captured(InvalidReason.OVERLOAD))
+
+
+def test_frames_that_a_full_journal_cannot_take_are_counted_as_invalid_and_the_camera_is_well(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    fill(journal)
+    camera = Watched(journal, Frame(DARK), Frame(DARK))
+    capture(settings).run(camera, stop)
+    full = journal.header.capacity
+    spilled = [entry for entry in entries(journal) if entry.sequence > full]
+    assert [entry.sequence for entry in spilled] == [full + 1, full + 2]
+    reasons = {entry.captured.reason for entry in spilled if entry.captured is not None}
+    assert reasons == {InvalidReason.LEDGER}
+    assert camera.states[1:] == [CameraState.RUNNING, CameraState.RUNNING]
+
+
+def test_frames_that_nobody_counts_any_more_make_the_camera_faulty_until_there_is_room(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    fill(journal)
+    for _ in range(SPILL_RECORDS):
+        journal.capture(journal.spill(trigger()), Captured(InvalidReason.LEDGER))
 
     class Recovering(Watched):
         def next_frame(self) -> Frame:

@@ -19,7 +19,7 @@ from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.capture.zeromq import ZeroMqCamera
 from ssn_agent.errors import CameraError
-from ssn_agent.frames.layout import Captured, Outcome
+from ssn_agent.frames.layout import SPILL_RECORDS, Captured, Outcome
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
 from ssn_contract.messages import InvalidReason
 from support.capture import CaptureProcess, Input, capture_process, connected
@@ -221,20 +221,37 @@ def test_any_bytes_are_answered_and_the_next_part_is_served(
     assert served.ask(b"good", HEADER, PIXELS).status == "accepted"
 
 
-def test_a_full_journal_refuses_and_takes_the_same_part_when_there_is_room(
+def test_a_part_that_finds_the_journal_full_has_its_number_and_no_frame_also_when_it_is_repeated(
     served: Input, capture: CaptureProcess
 ) -> None:
     for number in range(16):
         assert served.part(f"id-{number}", GRAY).sequence == number + 1
+    for repeated in (False, True):
+        answer = served.part("one more", GRAY)
+        assert (answer.status, answer.sequence) == ("accepted", 17)
+        assert (answer.repeated, answer.frame) == (repeated, "none")
+    (*_, spilled) = capture.entries()
+    assert spilled.captured == Captured(InvalidReason.LEDGER)
+    capture.journal.commit(17)  # counted, and its record taken by another one
+    for number in range(SPILL_RECORDS):
+        capture.journal.commit(served.part(f"later-{number}").sequence or 0)
+    assert capture.journal.read(17) is None
+
+
+def test_where_nobody_counts_any_more_parts_are_refused_and_the_same_is_taken_when_there_is_room(
+    served: Input, capture: CaptureProcess
+) -> None:
+    for number in range(16 + SPILL_RECORDS):
+        assert served.part(f"id-{number}", GRAY).sequence == number + 1
     answer = served.part("one more", GRAY)
     assert answer.status == "refused"
     assert "full" in str(answer.problem)
-    assert served.part("id-3", GRAY).sequence == 4
     for entry in capture.entries():
         capture.journal.finish(entry.sequence, judged(Outcome.PASS))
         capture.journal.commit(entry.sequence)
     answer = served.part("one more", GRAY)
-    assert (answer.sequence, answer.repeated, answer.frame) == (17, False, "taken")
+    expected = (17 + SPILL_RECORDS, False, "taken")
+    assert (answer.sequence, answer.repeated, answer.frame) == expected
 
 
 def test_ids_are_known_as_far_back_as_the_journal_reaches(

@@ -17,7 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ssn_agent.errors import JournalError
 from ssn_agent.frames import layout
 from ssn_agent.frames.journal import Entry, Journal, rename_aside
-from ssn_agent.frames.layout import Accepted, Captured, Decision, Header, Outcome, Result
+from ssn_agent.frames.layout import (
+    SPILL_RECORDS,
+    Accepted,
+    Captured,
+    Decision,
+    Header,
+    Outcome,
+    Result,
+)
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 from support.records import EPOCH, FRAME, judged, new_journal, trigger
@@ -117,7 +125,7 @@ class Model(RuleBasedStateMachine):
             assert self.reader.read(sequence) == self.expected[sequence]
         assert self.journal.read(self.head + 1) is None
         assert self.journal.read(self.head - CAPACITY) is None
-        assert self.journal.oldest() == max(self.first, self.head - CAPACITY + 1)
+        assert self.journal.next_held(0) == max(self.first, self.head - CAPACITY + 1)
         assert [e.sequence for e in self.journal.entries(lambda _: True)] == list(kept)
 
     def teardown(self) -> None:
@@ -139,6 +147,52 @@ def test_a_reader_that_slept_through_whole_turns_of_the_ring_finds_the_head(
         for turn in range(1, 12):
             journal.commit(journal.accept(trigger(turn)))
         assert reader.refresh() == 11
+
+
+def test_spilled_triggers_have_numbers_and_records_of_their_own_and_hide_no_other(
+    tmp_path: Path,
+) -> None:
+    with (
+        closing(new_journal(tmp_path / "j", capacity=4)) as journal,
+        closing(Journal(tmp_path / "j")) as reader,
+    ):
+        for turn in range(4):
+            journal.accept(trigger(turn))
+        assert not journal.has_room()
+        for turn in range(4, 4 + 3 * SPILL_RECORDS):
+            sequence = journal.spill(trigger(turn))
+            journal.capture(sequence, Captured(InvalidReason.LEDGER))
+            assert journal.is_spilled(sequence)
+            journal.commit(sequence)
+        head = journal.head
+        assert reader.refresh() == head == 4 + 3 * SPILL_RECORDS
+        for sequence in range(1, 5):  # the ring has lost nothing
+            assert reader.read(sequence) == Entry(
+                sequence, trigger(sequence - 1), None, None, None, committed=False
+            )
+        assert reader.read(5) is None
+        assert reader.next_held(5) == head - SPILL_RECORDS + 1
+        journal.commit(head % 4 + 1)
+        while not journal.has_room():
+            journal.commit(journal.spill(trigger()))
+        back = journal.accept(trigger(7))
+        assert not journal.is_spilled(back)
+        assert reader.refresh() == back
+    with closing(Journal(tmp_path / "j")) as reopened:
+        assert reopened.head == back
+        held = [entry.sequence for entry in reopened.entries(lambda _: True)]
+        assert held == sorted(held)
+        assert len(held) == 4 + SPILL_RECORDS
+
+
+def test_a_spilled_trigger_that_nobody_has_counted_is_never_written_over(tmp_path: Path) -> None:
+    with closing(new_journal(tmp_path / "j", capacity=1)) as journal:
+        journal.accept(trigger())
+        for _ in range(SPILL_RECORDS):
+            journal.spill(trigger())
+        with pytest.raises(JournalError, match="full"):
+            journal.spill(trigger())
+        assert journal.head == 1 + SPILL_RECORDS
 
 
 def test_an_empty_journal_numbers_from_its_first(tmp_path: Path) -> None:
@@ -234,7 +288,7 @@ def test_a_capture_process_killed_while_it_writes_leaves_whole_records_without_g
             head = journal.head
             heads_at_death.add(head)
             # The kill may have torn the record after the head, which held the ring's oldest.
-            for n in range(journal.oldest() + 1, head + 1):
+            for n in range(journal.next_held(0) + 1, head + 1):
                 entry = journal.read(n)
                 assert entry is not None
                 assert entry.accepted == Accepted(n, n + 1, n + 2, f"part-{n}" * 9, None)

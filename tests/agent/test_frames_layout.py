@@ -27,6 +27,7 @@ from ssn_agent.frames.layout import (
     ModelNote,
     Outcome,
     Result,
+    SpillNote,
 )
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
@@ -98,6 +99,7 @@ results = st.builds(
     st.text(letters, max_size=64),
     st.text(letters, max_size=48),
     st.booleans(),
+    st.tuples(sizes, sizes, sizes, sizes),
     st.lists(defects, max_size=layout.MAX_DEFECTS).map(tuple),
     sizes,
 )
@@ -129,6 +131,7 @@ RESULT = Result(
     "1.2.0",
     "onnxruntime-cpu/fp32",
     True,
+    (31, 32, 33, 34),
     tuple(Defect(i, 2, 3, 4, 5, 6, 7, 0.5) for i in range(layout.MAX_DEFECTS)),
     21,
 )
@@ -361,6 +364,7 @@ def golden() -> str:
             layout.pack_model_note(ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none")),
         ),
         (layout.INTAKE_NOTE_AT, layout.pack_intake_note(IntakeNote(10, 11))),
+        (layout.SPILL_NOTE_AT, layout.pack_spill_note(SpillNote(12, 13))),
     ):
         header[offset : offset + len(region)] = region
     data = bytes(header + whole_record())

@@ -1,6 +1,8 @@
 """Before a camera's first number is given out, its numbering is proven or begins anew."""
 
+import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -12,8 +14,11 @@ from ssn_agent.frames.journal import Journal, boot_id
 from ssn_agent.frames.layout import Decision, Header, Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.ledger.backup import backup
 from ssn_agent.ledger.damage import alarms, set_asides
 from ssn_agent.ledger.prepare import numbering_without_journal, prepare
+from ssn_agent.ledger.reader import open_ledger
+from ssn_agent.ledger.seal import break_seal, seal
 from ssn_agent.ledger.stream import follow
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
@@ -73,6 +78,8 @@ def close_well(settings: Settings, sequence: int) -> UUID:
     assert last is not None
     writer.open_stream("left", last[0])
     writer.close_stream("left", last[0], sequence)
+    writer.close()
+    seal(settings.ledger_path)
     return last[0]
 
 
@@ -147,6 +154,51 @@ def test_a_number_given_out_after_an_orderly_end_is_never_given_out_again(
     assert header(settings).first == 1
 
 
+@pytest.mark.parametrize("how", ["copy", "backup"])
+def test_an_older_ledger_that_is_put_back_begins_a_new_epoch_though_it_was_closed_well(
+    settings: Settings, tmp_path: Path, how: str
+) -> None:
+    prepare(settings)
+    epoch = close_well(settings, 3)
+    older = tmp_path / "older.sqlite"
+    if how == "copy":
+        shutil.copy2(settings.ledger_path, older)
+    else:
+        backup(open_ledger(settings.ledger_path), older, replace=False)
+    prepare(settings)  # numbers 4 and on are given out
+    close_well(settings, 9)
+    shutil.copy2(older, settings.ledger_path)
+    RuntimeFiles(settings.runtime_dir).journal("left").unlink()  # a reboot
+    prepare(settings)
+    assert header(settings).epoch != epoch
+    assert header(settings).first == 1
+
+
+def test_an_older_ledger_that_is_put_back_beside_a_newer_journal_begins_a_new_epoch(
+    settings: Settings, tmp_path: Path
+) -> None:
+    prepare(settings)
+    before = header(settings)
+    use(settings, 3, commit=3)
+    backup(open_ledger(settings.ledger_path), tmp_path / "older.sqlite", replace=False)
+    use(settings, 4, commit=3)
+    for file in settings.data_dir.glob("ledger.sqlite*"):
+        file.unlink()
+    shutil.copy2(tmp_path / "older.sqlite", settings.ledger_path)
+    prepare(settings)
+    assert header(settings).epoch != before.epoch
+    assert header(settings).first == 1
+    open_one = "SELECT sequence, reason FROM verdicts JOIN triggers ON id = trigger_id"
+    assert rows(settings, f"{open_one} WHERE verdict = 'INVALID'") == [(7, "lost")]
+
+
+def test_a_seal_is_good_for_one_start(settings: Settings) -> None:
+    prepare(settings)
+    close_well(settings, 3)
+    assert break_seal(settings.ledger_path)
+    assert not break_seal(settings.ledger_path)
+
+
 def test_without_a_journal_and_without_an_orderly_end_a_new_epoch_begins(
     settings: Settings,
 ) -> None:
@@ -157,6 +209,48 @@ def test_without_a_journal_and_without_an_orderly_end_a_new_epoch_begins(
     prepare(settings)
     assert header(settings).epoch != before.epoch
     assert header(settings).first == 1
+
+
+def test_what_a_removed_camera_left_open_is_closed_and_its_numbers_go_on_when_it_is_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    prepare(settings)
+    epoch = header(settings).epoch
+    use(settings, 4, commit=2)
+    with closing(open_journal(settings)) as journal:
+        journal.finish(3, judged(Outcome.FAIL, heatmap=True))
+        journal.decide(3, Decision(Outcome.FAIL, None, 5, START_UTC_NS + 5))
+    renamed = settings_in(tmp_path, ("right",))
+    prepare(renamed)
+    query = "SELECT sequence, verdict, reason FROM verdicts JOIN triggers ON id = trigger_id"
+    assert rows(renamed, f"{query} WHERE sequence > 2 ORDER BY 1") == [
+        (3, "FAIL", None),
+        (4, "INVALID", "lost"),
+    ]
+    assert sorted(path.name for path in renamed.runtime_dir.iterdir()) == [
+        "right.journal",
+        "right.pixels",
+    ]
+    seal(settings.ledger_path)  # an orderly end
+    prepare(settings)
+    assert (header(settings).epoch, header(settings).first) == (epoch, 5)
+
+
+def test_a_heatmap_lies_where_its_frame_was_judged_whatever_the_settings_are_now(
+    settings: Settings,
+) -> None:
+    prepare(settings)
+    with closing(open_journal(settings)) as journal:
+        sequence = journal.accept(trigger())
+        journal.capture(sequence, FRAME)
+        result = replace(judged(Outcome.FAIL, heatmap=True), region=(1, 2, 30, 40))
+        journal.finish(sequence, result)
+        entry = journal.read(sequence)
+        assert entry is not None
+        message = decided(settings, journal, entry, Decision(Outcome.FAIL, None, 5, 6)).message
+    heatmap = message.heatmap
+    assert heatmap is not None
+    assert (heatmap.x, heatmap.y, heatmap.width, heatmap.height) == (1, 2, 30, 40)
 
 
 def test_a_damaged_journal_is_set_aside_and_a_new_epoch_begins(settings: Settings) -> None:

@@ -1,12 +1,8 @@
 """The ledger process with a real broker: verdicts go out whatever happens to the database."""
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -15,82 +11,27 @@ from pathlib import Path
 import pytest
 
 from ssn_agent.atomic import write_atomically
-from ssn_agent.frames.journal import Journal
-from ssn_agent.frames.layout import Accepted, Outcome
+from ssn_agent.frames.layout import Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference.heatmaps import heatmap_path
-from ssn_agent.ledger.prepare import prepare
 from ssn_agent.ledger.process import LedgerProcess
-from ssn_agent.processes import start_process
+from ssn_agent.ledger.seal import break_seal
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S
-from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_contract.messages import StationStatus
-from support.ledgers import rows, settings_in
+from support.ledger_process import Ledger, fed_ledger, verdicts
+from support.ledgers import rows
 from support.mosquitto import Mosquitto, Subscriber, running_mosquitto
-from support.records import FRAME, SETTINGS_DIGEST, judged
+from support.records import SETTINGS_DIGEST
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.needs("mosquitto")
 
 
-class Ledger:
-    """A ledger process, fed by a journal that the test writes."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self.settings = settings
-        prepare(settings)
-        self.journal = Journal(RuntimeFiles(settings.runtime_dir).journal("left"))
-        resolved = settings.runtime_dir / "settings.json"
-        resolved.write_text(settings.model_dump_json())
-        self.log = log
-        self._command = [sys.executable, "-m", "ssn_agent.ledger.process", str(resolved)]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*self._command, str(os.getpid())], stderr=log)
-
-    def start_as_the_supervisor_does(self) -> "subprocess.Popen[bytes]":
-        self.process = start_process([*self._command[2:], str(os.getpid())])
-        return self.process
-
-    def end(self, how: signal.Signals) -> int:
-        assert self.process is not None
-        self.process.send_signal(how)
-        return self.process.wait(60)  # an orderly end waits for deadline, disk and broker
-
-    def part(self, outcome: Outcome, deadline_s: float = 60.0, *, heatmap: bool = False) -> int:
-        """Let a part come, and be judged at once."""
-        now = time.monotonic_ns()
-        deadline = now + int(deadline_s * 1e9)
-        sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
-        self.journal.capture(sequence, FRAME)
-        self.journal.finish(sequence, judged(outcome, time.monotonic_ns(), heatmap=heatmap))
-        return sequence
-
-    def committed(self, sequence: int) -> bool:
-        entry = self.journal.read(sequence)
-        return entry is not None and entry.committed
-
-
 @pytest.fixture
 def ledger(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Ledger]:
-    with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
-        settings = settings_in(tmp_path, broker={"port": mosquitto.port}, runtime_dir=Path(runtime))
-        made = Ledger(settings, tmp_path / "ledger.log")
+    with fed_ledger(tmp_path, mosquitto.port) as made:
         yield made
-        made.journal.close()
-        if made.process is not None and made.process.poll() is None:
-            made.process.kill()
-            made.process.wait()
-
-
-def verdicts(subscriber: Subscriber) -> list[tuple[int, str, bool]]:
-    """Return (sequence, verdict, durable) of what the broker has passed on."""
-    messages = [m for m in subscriber.received() if m.topic.endswith("/verdict")]
-    loaded = [json.loads(message.payload) for message in messages]
-    return [(m["sequence"], m["verdict"], m["durable"]) for m in loaded]
 
 
 def test_a_heatmap_follows_its_verdict_and_one_whose_writer_was_killed_holds_nothing_up(
@@ -169,6 +110,7 @@ def test_a_killed_ledger_process_is_replaced_by_one_that_closes_what_it_left(
         statuses = [m for m in subscriber.received() if m.topic.endswith("/status")]
     last = json.loads(statuses[-1].payload)
     assert last["state"] == "offline"
+    assert break_seal(ledger.settings.ledger_path)
     assert rows(ledger.settings, "SELECT closed_sequence FROM streams") == [(3,)]
     assert rows(ledger.settings, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == [(0,)]
     assert "Traceback" not in ledger.log.read_text()
@@ -186,14 +128,10 @@ def test_a_broker_that_takes_one_message_at_a_time_gets_all_of_them_and_the_stat
     with ExitStack() as stack:
         broker = stack.enter_context(running_mosquitto(tmp_path, "max_inflight_messages 1"))
         subscriber = stack.enter_context(closing(Subscriber(broker.port, tmp_path)))
-        runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssn-"))
-        settings = settings_in(tmp_path, broker={"port": broker.port}, runtime_dir=Path(runtime))
-        ledger = Ledger(settings, tmp_path / "ledger.log")
-        stack.callback(ledger.journal.close)
+        ledger = stack.enter_context(fed_ledger(tmp_path, broker.port))
         for _ in range(400):
             ledger.part(Outcome.PASS)
         ledger.start()
-        stack.callback(lambda: ledger.end(signal.SIGKILL))
         wait_until(lambda: len(verdicts(subscriber)) >= 400, 60, "not all arrive")
         assert [v[0] for v in verdicts(subscriber)] == list(range(1, 401))
         assert any(status.undelivered for status in statuses(subscriber))
@@ -231,16 +169,15 @@ def test_verdicts_that_waited_for_the_ledger_are_marked_as_historical(
     assert marks == [False, False, True]
 
 
-def test_a_ledger_process_that_cannot_open_its_database_says_so_in_one_line(
+def test_a_journal_that_cannot_be_opened_ends_the_ledger_process_with_one_line(
     ledger: Ledger,
 ) -> None:
-    ledger.settings.ledger_path.unlink()
-    ledger.settings.ledger_path.mkdir()
+    ledger.journal.path.write_bytes(b"no journal")
     ledger.start()
     assert ledger.process is not None
     assert ledger.process.wait(20) == 1
     (line,) = ledger.log.read_text().splitlines()
-    assert str(ledger.settings.ledger_path) in json.loads(line)["problem"]
+    assert str(ledger.journal.path) in json.loads(line)["problem"]
 
 
 def test_a_part_that_comes_while_others_are_decided_is_not_judged_by_an_older_clock(

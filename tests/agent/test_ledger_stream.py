@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Connection, Engine, event
 
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Captured, Decision, Outcome, Result
+from ssn_agent.frames.layout import Captured, Decision, Outcome, Result, SpillNote
 from ssn_agent.ledger.database import open_database
-from ssn_agent.ledger.stream import PendingTriggers, follow
+from ssn_agent.ledger.stream import AT_ONCE, PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.publish.outbox import Delivery
@@ -61,6 +61,7 @@ class Station(RuleBasedStateMachine):
         self.verdicts: dict[int, tuple[str, str | None]] = {}
         self.due: list[tuple[Entry, Decision]] = []
         self.written: list[tuple[Entry, Decision]] = []
+        self.given_up: set[int] = set()
 
     @initialize()
     def begin(self) -> None:
@@ -88,6 +89,13 @@ class Station(RuleBasedStateMachine):
         sequence = self.journal.accept(trigger(self.clock))
         if captured is not None:
             self.journal.capture(sequence, captured)
+
+    @precondition(lambda self: not self.journal.has_room())
+    @rule()
+    def spill(self) -> None:
+        self.journal.capture(
+            self.journal.spill(trigger(self.clock)), Captured(InvalidReason.LEDGER)
+        )
 
     @rule()
     def restart_capture(self) -> None:
@@ -142,6 +150,13 @@ class Station(RuleBasedStateMachine):
                 return
 
     @rule()
+    def the_database_is_away(self) -> None:
+        self.commit()
+        self.decide()
+        self.due = []
+        self.given_up |= set(self.stream.give_up_spilled())
+
+    @rule()
     def keep_late_results(self) -> None:
         self.writer.keep_late("left", EPOCH, late_by_number(self.stream))
 
@@ -173,15 +188,18 @@ class Station(RuleBasedStateMachine):
             assert self.verdicts.setdefault(sequence, (verdict, reason)) == (verdict, reason)
         assert len(found) == len(self.verdicts)
         noted = {entry.sequence for entry in self.entries() if entry.committed}
-        assert noted <= set(self.verdicts)
+        assert noted <= set(self.verdicts) | self.given_up
 
     def teardown(self) -> None:
         if hasattr(self, "stream"):
             self.clock += 2 * DEADLINE_NS
             self.work_a_turn(None)
             self.no_verdict_changes_and_none_is_there_twice()
-            assert sorted(self.verdicts) == list(range(1, self.journal.head + 1))
+            numbers = set(range(1, self.journal.head + 1))
+            assert set(self.verdicts) == numbers - self.given_up
             assert self.stream.pending == 0
+            self.stream.take_up(self.writer)
+            assert self.writer.counts("left", EPOCH).closed == self.journal.head
             self.everything_adds_up()
             self.journal.close()
             self.followed.close()
@@ -233,6 +251,45 @@ def test_a_verdict_is_in_the_journal_before_anyone_hears_of_it(tmp_path: Path) -
         ((_, again),) = PendingTriggers(journal, Counts()).due(DEADLINE_NS + 9, 9)
         assert again == decision
         assert decision.reason is InvalidReason.LATE
+
+
+def test_what_was_counted_and_not_kept_is_counted_once_whoever_dies_in_between(
+    tmp_path: Path,
+) -> None:
+    settings, journal, writer = start(tmp_path, capacity=2)
+    with closing(journal):
+        follow(journal, writer)
+        for _ in range(2):
+            journal.accept(trigger())
+        for _ in range(3):
+            journal.capture(journal.spill(trigger()), Captured(InvalidReason.LEDGER))
+        dead = PendingTriggers(journal, Counts())  # it never reached the database
+        dead.decide(1, 1)
+        assert dead.give_up_spilled() == [3, 4, 5]
+        journal.note_spill(SpillNote(4, 6))  # it died when it had counted the next one
+        journal.capture(journal.spill(trigger()), Captured(InvalidReason.LEDGER))
+        after = PendingTriggers(journal, Counts())
+        after.decide(1, 1)
+        assert after.give_up_spilled() == [6]
+        for _ in range(2):  # the second one finds nothing to tell
+            after.take_up(writer)
+            assert (after.triggers, after.pending, after.counts.invalid["ledger"]) == (6, 2, 4)
+        again = follow(journal, open_writer(settings))
+        assert (again.triggers, again.pending, again.counts.invalid["ledger"]) == (6, 2, 4)
+        assert rows(settings, "SELECT count(*) FROM verdicts") == [(0,)]
+
+
+def test_a_long_outage_is_written_in_bounded_commits(tmp_path: Path) -> None:
+    _, journal, writer = start(tmp_path, capacity=AT_ONCE + 10)
+    with closing(journal):
+        for _ in range(AT_ONCE + 10):
+            journal.accept(trigger())
+        stream = follow(journal, writer)
+        first = list(stream.due(DEADLINE_NS + 1, 5))
+        assert [entry.sequence for entry, _ in first] == list(range(1, AT_ONCE + 1))
+        for entry, decision in first:
+            stream.committed(entry, decision)
+        assert len(list(stream.due(DEADLINE_NS + 1, 5))) == 10
 
 
 @pytest.mark.parametrize("framed_before", [True, False])

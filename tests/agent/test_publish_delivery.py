@@ -44,6 +44,7 @@ class Box:
         self._bell = Doorbell(runtime / "bell")
         self.link = BrokerLink(self.settings.broker, "ssn-box", Ringer(runtime / "bell"))
         self.outbox = Outbox(self.link, self.writer)
+        self.outbox.open()
         self.events: list[Event] = []
         self.link.start("ssn/will", "offline")
 

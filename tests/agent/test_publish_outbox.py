@@ -122,6 +122,7 @@ def test_nothing_is_sent_before_the_broker_has_taken_us_or_after_it_is_gone() ->
     line, ledger = Line(), Ledger()
     ledger.add(Row(1))
     outbox = Outbox(line, ledger)
+    outbox.open()
     outbox.pump()
     assert line.sent == []
     outbox.take(Connected(None))
@@ -158,6 +159,7 @@ def test_an_outbox_is_idle_only_when_all_is_acknowledged_and_noted() -> None:
 def test_what_is_committed_later_is_sent_after_a_wake() -> None:
     line, ledger = Line(), Ledger()
     outbox = Outbox(line, ledger)
+    outbox.open()
     outbox.take(Connected(None))
     outbox.pump()
     ledger.add(Row(1, payload="new"))
@@ -364,6 +366,7 @@ def test_what_another_process_left_has_waited(clock: list[float]) -> None:
     ledger, line = Ledger(), Line()
     ledger.add(Row(1, payload='{"n":1,"historical":false}'))
     outbox = Outbox(line, ledger)
+    outbox.open()
     outbox.take(Connected(None))
     outbox.pump()
     assert payloads(line) == ['{"n":1,"historical":true}']

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ssn_agent.frames.layout import SPILL_RECORDS
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Subscribed
 from ssn_agent.publish.triggers import MAX_WAITING, TriggerForwarder
@@ -146,7 +147,7 @@ def test_a_trigger_that_a_full_journal_refuses_is_acknowledged_when_there_is_roo
     acknowledged: list[Arrived] = []
     event = Arrived(TOPIC, b'{"id": "one more"}', 1, 1, 1)
     with closing(forwarder(capture, acknowledged)) as triggers, closing(Input(capture)) as served:
-        for number in range(16):
+        for number in range(16 + SPILL_RECORDS):
             served.part(f"id-{number}")
         assert served.part("x").status == "refused"
         triggers.take(event)

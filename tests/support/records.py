@@ -38,6 +38,7 @@ def judged(outcome: Outcome, at_ns: int = 10, *, heatmap: bool = False) -> Resul
         bundle_version="1.0.0",
         engine="onnxruntime-cpu/fp32",
         heatmap=heatmap,
+        region=(0, 0, FRAME.width, FRAME.height),
         defects=(DEFECT,) if failed else (),
         defect_count=1 if failed else 0,
     )

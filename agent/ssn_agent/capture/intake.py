@@ -27,6 +27,8 @@ class Counted:
     sequence: int
     deadline_ns: int
     """By the monotonic clock."""
+    is_closed: bool = False
+    """It gets no frame: the ledger has not taken those before it, and it is INVALID(ledger)."""
 
 
 class Intake:
@@ -63,15 +65,17 @@ class Intake:
     def accept(
         self, part_id: str | None, product: str | None = None, trigger_id: str | None = None
     ) -> Counted:
-        """Count a trigger.
+        """Count a trigger; one for which the journal has no room is INVALID(ledger) at once.
 
-        Raises JournalError where the journal is full; the camera is then noted as faulty.
+        Raises JournalError where not even that is done with any more; the camera is then noted as
+        faulty.
         """
         now = time.monotonic_ns()
         deadline = now + self._deadline_ns
         trigger = Accepted(now, time.time_ns(), deadline, part_id, product, trigger_id)
+        has_room = self.journal.has_room()
         try:
-            sequence = self.journal.accept(trigger)
+            sequence = (self.journal.accept if has_room else self.journal.spill)(trigger)
         except JournalError as error:
             if not self._is_refusing:
                 self.note(CameraState.FAULTY, str(error))
@@ -79,7 +83,9 @@ class Intake:
             self._is_refusing = True
             raise
         self._is_refusing = False
-        return Counted(sequence, deadline)
+        if not has_room:
+            self.close(sequence, InvalidReason.LEDGER)
+        return Counted(sequence, deadline, is_closed=not has_room)
 
     def place(self, sequence: int, frame: Frame) -> None:
         """Give a trigger its frame, or the reason why it cannot be judged."""

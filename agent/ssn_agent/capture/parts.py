@@ -66,9 +66,10 @@ class Parts:
     def _count(self, trigger: Trigger) -> int:
         accepted = self._intake.accept(trigger.part_id, trigger.product, trigger.id)
         self._sequences[trigger.id] = accepted.sequence
-        oldest = self._journal.oldest()
-        while next(iter(self._sequences.values())) < oldest:
+        while len(self._sequences) > self._journal.header.capacity:
             del self._sequences[next(iter(self._sequences))]
+        if accepted.is_closed:
+            return accepted.sequence
         if not self._pairing.trigger(accepted.sequence, accepted.deadline_ns):
             self._intake.close(accepted.sequence, InvalidReason.OVERRUN)
         return accepted.sequence
@@ -87,6 +88,8 @@ def _has_id(entry: Entry) -> bool:
 
 
 def _frame_state(entry: Entry | None) -> FrameState:
-    if entry is None or entry.captured is None:
+    if entry is None:  # counted as INVALID(ledger), and done with
+        return "none"
+    if entry.captured is None:
         return "awaited"
     return "taken" if entry.captured.reason is None else "none"

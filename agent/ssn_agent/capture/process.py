@@ -88,7 +88,9 @@ class Capture:
             return False
         frame = camera.next_frame()
         with suppress(JournalError):  # noted and logged by the intake: the frame is refused
-            self._intake.place(self._intake.accept(frame.part_id).sequence, frame)
+            counted = self._intake.accept(frame.part_id)
+            if not counted.is_closed:
+                self._intake.place(counted.sequence, frame)
         return True
 
     def _heed_reload(self) -> None:

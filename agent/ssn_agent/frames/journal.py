@@ -2,6 +2,10 @@
 
 A ring of records in a mapped file (`frames.layout`). Each process writes its own regions and reads
 the others'. What is in it outlives every process that wrote it.
+
+A record is free again when its verdict is committed. A trigger that comes before that is spilled:
+it gets its number and a record elsewhere, which is free again as soon as its INVALID(ledger) is
+counted. So the numbers in the ring may have gaps.
 """
 
 import mmap
@@ -23,6 +27,7 @@ from ssn_agent.frames.layout import (
     IntakeNote,
     ModelNote,
     Result,
+    SpillNote,
 )
 
 
@@ -65,7 +70,7 @@ class Journal:
             msg = f"{path}: not a journal of layout {layout.LAYOUT_VERSION}, or damaged"
             raise JournalError(msg)
         self.header = header
-        self.head = self._find_head()
+        self.head = max(self._held(), default=header.first - 1)
         """The highest sequence number accepted; `first - 1` while there is none."""
 
     @classmethod
@@ -84,8 +89,7 @@ class Journal:
 
     def has_room(self) -> bool:
         """Say whether the next record is free: what it held is committed, or it held nothing."""
-        old = self.head + 1 - self.header.capacity
-        return old < self.header.first or layout.is_committed(self._record(old), old)
+        return _is_free(self._ring_record(self.head + 1))
 
     def accept(self, trigger: Accepted) -> int:
         """Count a trigger and return its sequence number.
@@ -95,10 +99,18 @@ class Journal:
         if not self.has_room():
             msg = f"{self.path}: full; the ledger has not taken {self.header.capacity} verdicts"
             raise JournalError(msg)
-        sequence = self.head + 1
-        self._write(sequence, layout.ACCEPTED_AT, layout.pack_accepted(sequence, trigger))
-        self.head = sequence
-        return sequence
+        return self._begin(self._ring_record(self.head + 1), trigger)
+
+    def spill(self, trigger: Accepted) -> int:
+        """Count a trigger for which the ring has no room, and return its sequence number.
+
+        Raises JournalError where the ledger process has not counted those before it either.
+        """
+        record = self._spill_record(self.head + 1)
+        if not _is_free(record):
+            msg = f"{self.path}: full; the ledger process counts no triggers any more"
+            raise JournalError(msg)
+        return self._begin(record, trigger)
 
     def capture(self, sequence: int, value: Captured) -> None:
         """Note a trigger's frame, or why it has none."""
@@ -135,7 +147,21 @@ class Journal:
         """Note that the database has the verdict."""
         self._write(sequence, layout.COMMITTED_AT, layout.pack_committed(sequence))
 
+    def note_spill(self, note: SpillNote) -> None:
+        """Say how many verdicts were counted and not kept."""
+        region = layout.pack_spill_note(note)
+        self._view[layout.SPILL_NOTE_AT : layout.SPILL_NOTE_AT + len(region)] = region
+
     # Everyone reads.
+
+    def spill_note(self) -> SpillNote:
+        """Return how many verdicts were counted and not kept."""
+        return layout.unpack_spill_note(self._view) or SpillNote()
+
+    def is_spilled(self, sequence: int) -> bool:
+        """Say whether a number's record lies outside of the ring."""
+        ring, spill = self._ring_record(sequence), self._spill_record(sequence)
+        return layout.number(ring) != sequence == layout.number(spill)
 
     def camera_note(self) -> CameraNote | None:
         """Return how the camera is, or None where nothing whole is noted at this moment."""
@@ -155,10 +181,12 @@ class Journal:
         The place of the next number may hold a later one: the ring went round while we slept.
         """
         while True:
-            accepted = layout.unpack_accepted(self._record(self.head + 1))
-            if accepted is None or accepted[0] <= self.head:
+            places = self._ring_record(self.head + 1), self._spill_record(self.head + 1)
+            accepted = (layout.unpack_accepted(place) for place in places)
+            newer = [found[0] for found in accepted if found and found[0] > self.head]
+            if not newer:
                 return self.head
-            self.head = accepted[0]
+            self.head = min(newer)
 
     def read(self, sequence: int) -> Entry | None:
         """Return a record, or None where the ring does not hold that number (any more)."""
@@ -175,32 +203,49 @@ class Journal:
             layout.is_committed(record, sequence),
         )
 
-    def oldest(self) -> int:
-        """Return the lowest sequence number that the ring still holds."""
-        return max(self.header.first, self.head - self.header.capacity + 1)
+    def next_held(self, sequence: int) -> int:
+        """Return the lowest number held from this one on; `head + 1` where there is none."""
+        held = (number for number in self._held() if sequence <= number <= self.head)
+        return min(held, default=self.head + 1)
 
     def entries(self, where: Callable[[Entry], bool]) -> Iterator[Entry]:
-        """Yield what the ring holds and `where` accepts, oldest first."""
-        for sequence in range(self.oldest(), self.head + 1):
+        """Yield what is held up to the head and `where` accepts, oldest first."""
+        for sequence in sorted(number for number in self._held() if number <= self.head):
             entry = self.read(sequence)
             if entry is not None and where(entry):
                 yield entry
 
-    def _find_head(self) -> int:
-        head = self.header.first - 1
-        for index in range(self.header.capacity):
-            accepted = layout.unpack_accepted(self._record(index))
+    def _held(self) -> Iterator[int]:
+        """Yield the numbers of all whole records, in no order."""
+        records = self.header.capacity + layout.SPILL_RECORDS
+        for place in range(records):
+            accepted = layout.unpack_accepted(self._at(place))
             if accepted is not None:
-                head = max(head, accepted[0])
-        return head
+                yield accepted[0]
 
-    def _record(self, sequence: int) -> memoryview:
-        start = layout.HEADER_BYTES + layout.RECORD_BYTES * (sequence % self.header.capacity)
+    def _begin(self, record: memoryview, trigger: Accepted) -> int:
+        sequence = self.head + 1
+        region = layout.pack_accepted(sequence, trigger)
+        record[layout.ACCEPTED_AT : layout.ACCEPTED_AT + len(region)] = region
+        self.head = sequence
+        return sequence
+
+    def _at(self, place: int) -> memoryview:
+        start = layout.HEADER_BYTES + layout.RECORD_BYTES * place
         return self._view[start : start + layout.RECORD_BYTES]
 
+    def _ring_record(self, sequence: int) -> memoryview:
+        return self._at(sequence % self.header.capacity)
+
+    def _spill_record(self, sequence: int) -> memoryview:
+        return self._at(self.header.capacity + sequence % layout.SPILL_RECORDS)
+
+    def _record(self, sequence: int) -> memoryview:
+        ring = self._ring_record(sequence)
+        return self._spill_record(sequence) if self.is_spilled(sequence) else ring
+
     def _write(self, sequence: int, offset: int, region: bytes) -> None:
-        start = layout.HEADER_BYTES + layout.RECORD_BYTES * (sequence % self.header.capacity)
-        self._view[start + offset : start + offset + len(region)] = region
+        self._record(sequence)[offset : offset + len(region)] = region
 
 
 def rename_aside(path: Path) -> Path:
@@ -210,5 +255,10 @@ def rename_aside(path: Path) -> Path:
     return aside
 
 
+def _is_free(record: memoryview) -> bool:
+    accepted = layout.unpack_accepted(record)
+    return accepted is None or layout.is_committed(record, accepted[0])
+
+
 def _file_bytes(capacity: int) -> int:
-    return layout.HEADER_BYTES + layout.RECORD_BYTES * capacity
+    return layout.HEADER_BYTES + layout.RECORD_BYTES * (capacity + layout.SPILL_RECORDS)

@@ -2,13 +2,14 @@
 
     header, 4096 bytes
         0  magic      8   b"SSNJRNL\\n"
-        8  layout     4   version of this table, 2
+        8  layout     4   version of this table, 3
        12  capacity   4   records
        16  epoch     16   UUID of the numbering
        32  boot      16   UUID of the boot that the monotonic times belong to
        48  first      8   first sequence number of this file
        56  camera    64   name, zero-padded ASCII
       120  crc        4   CRC-32 of the bytes before
+      512  spill    512   by the ledger process: verdicts that were counted and not kept
      1024  camera  1024   by capture: how the camera is; written again and again
      2048  model   1024   by inference: what judges; written again and again
      3072  intake  1024   by capture: what came and was not taken; written again and again
@@ -18,6 +19,9 @@
      1344  result    864  by inference: what the model made of it
      2208  decision   64  by the ledger process: the verdict
      2272  committed  32  by the ledger process: the verdict is in the database
+    spill records, 256 behind the ring, alike; that of sequence n at n % 256. They hold triggers
+    that come while their own record still holds a verdict that the database could not take: these
+    are INVALID(ledger). `committed` may mean here that one was counted, and no more.
 
 A region is one `struct` with its sequence number first and a CRC-32 last. It counts when the number
 is the record's and the CRC holds: so a reader never takes half a write for a whole one, whatever
@@ -36,11 +40,13 @@ from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 HEADER_BYTES = 4096
 RECORD_BYTES = 2304
 CAPACITY = 4096
 """Records of a journal: 68 s at 60 frames a second."""
+SPILL_RECORDS = 256
+"""Seconds' worth: the ledger process is done with one at once, unless it is just being replaced."""
 MAX_DEFECTS = 16
 """Regions that a record holds: the largest ones; the count of all is kept beside them."""
 
@@ -111,6 +117,16 @@ class IntakeNote:
 
 
 @dataclass(frozen=True)
+class SpillNote:
+    """Verdicts INVALID(ledger) that the database was never told of, but for their count."""
+
+    count: int = 0
+    """Since the database last took it up."""
+    last: int = 0
+    """The highest number that was ever counted so."""
+
+
+@dataclass(frozen=True)
 class Accepted:
     """A trigger that was counted. Times in nanoseconds; `monotonic` is CLOCK_MONOTONIC."""
 
@@ -167,6 +183,8 @@ class Result:
     engine: str = ""
     heatmap: bool = False
     """A heatmap's file follows this result; where it cannot be written, the log says so."""
+    region: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """What was judged of the frame: x, y, width, height, by the settings of that moment."""
     defects: tuple[Defect, ...] = ()
     defect_count: int = 0
 
@@ -184,15 +202,18 @@ class Decision:
 _HEADER = struct.Struct("<8sII16s16sQ64s")
 _ACCEPTED = struct.Struct("<QQQQH480sH256sH480s")
 _CAPTURED = struct.Struct("<QBIIIIQq")
-_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sBBI")
+_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sB4IBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
 _CAMERA_NOTE = struct.Struct("<BQ400s")
 _MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
 _INTAKE_NOTE = struct.Struct("<QQ")
+_SPILL_NOTE = struct.Struct("<QQ")
+_NUMBER = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 
+SPILL_NOTE_AT = 512
 CAMERA_NOTE_AT = 1024
 MODEL_NOTE_AT = 2048
 INTAKE_NOTE_AT = 3072
@@ -302,6 +323,22 @@ def unpack_intake_note(buffer: memoryview) -> IntakeNote | None:
     return None if body is None else IntakeNote(*_INTAKE_NOTE.unpack(body))
 
 
+def pack_spill_note(note: SpillNote) -> bytes:
+    """Return the note's bytes."""
+    return sealed(_SPILL_NOTE.pack(note.count, note.last))
+
+
+def unpack_spill_note(buffer: memoryview) -> SpillNote | None:
+    """Return the note, or None while there is none."""
+    body = unsealed(buffer, SPILL_NOTE_AT, _SPILL_NOTE.size)
+    return None if body is None else SpillNote(*_SPILL_NOTE.unpack(body))
+
+
+def number(record: memoryview) -> int:
+    """Return the sequence number that a record was last begun for, whole or not; 0: none yet."""
+    return int(_NUMBER.unpack_from(record, ACCEPTED_AT)[0])
+
+
 def pack_accepted(sequence: int, value: Accepted) -> bytes:
     """Return the region's bytes. Raises JournalError where a text does not fit."""
     part_id, part_id_size = _text(value.part_id, MAX_PART_ID_BYTES)
@@ -383,6 +420,7 @@ def pack_result(sequence: int, value: Result) -> bytes:
         value.bundle_version.encode("ascii"),
         value.engine.encode("ascii"),
         value.heatmap,
+        *value.region,
         len(value.defects),
         value.defect_count,
     )
@@ -409,6 +447,7 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         version,
         engine,
         heatmap,
+        *region,
         count,
         n_all,
     ) = _RESULT.unpack_from(body)
@@ -428,6 +467,7 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         _unpad(version),
         _unpad(engine),
         bool(heatmap),
+        (region[0], region[1], region[2], region[3]),
         tuple(defects),
         n_all,
     )

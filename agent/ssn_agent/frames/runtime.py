@@ -15,6 +15,10 @@ class RuntimeFiles:
         """Return the trigger journal of a camera."""
         return self.root / f"{camera}.journal"
 
+    def journals(self) -> list[Path]:
+        """Return all journals that are there, also of cameras that are no longer set."""
+        return sorted(self.root.glob("*.journal"))
+
     def pixels(self, camera: str) -> Path:
         """Return the pixel slots of a camera."""
         return self.root / f"{camera}.pixels"

@@ -77,7 +77,7 @@ class Inference:
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
-            self._lanes.append(_Lane(name, camera, journal, slots, journal.oldest()))
+            self._lanes.append(_Lane(name, camera, journal, slots, journal.next_held(0)))
 
     def take_over(self, settings: Settings) -> None:
         """Judge by these settings from the next frame on; see `supervisor.reload`."""
@@ -180,7 +180,7 @@ class Inference:
         while lane.cursor <= lane.journal.head:
             entry = lane.journal.read(lane.cursor)
             if entry is None:  # the ring has moved on: the ledger closed it long ago
-                lane.cursor = max(lane.cursor + 1, lane.journal.oldest())
+                lane.cursor = lane.journal.next_held(lane.cursor + 1)
                 continue
             if entry.captured is None:
                 return None

@@ -43,6 +43,7 @@ def judged(
         bundle_version=scorer.bundle.manifest.version,
         engine=scorer.engine.name,
         heatmap=heatmap,
+        region=(region.x, region.y, region.width, region.height),
         defects=defects,
         defect_count=count,
     )

@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from ssn_agent.errors import LedgerDamaged, LedgerError
 
@@ -21,12 +22,18 @@ _DAMAGED = ("database disk image is malformed", "file is not a database")
 """What SQLite says; Python 3.10 does not pass its codes on."""
 
 
-def open_database(path: Path, *, read_only: bool = False) -> Engine:
-    """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL)."""
+def open_database(path: Path, *, read_only: bool = False, synced: bool = True) -> Engine:
+    """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL).
+
+    Where it need not be `synced`, a power cut may undo the last commits, and nobody waits for them.
+    Such an engine keeps no connection: SQLite has all connections of a process share a file's log,
+    and one that stays open would keep the writer from a file system that was mounted anew.
+    """
     database, query = str(path), {}
     if read_only:
         database, query = f"file:{quote(str(path))}", {"mode": "ro", "uri": "true"}
-    engine = create_engine(URL.create("sqlite", database=database, query=query))
+    url = URL.create("sqlite", database=database, query=query)
+    engine = create_engine(url, poolclass=None if synced else NullPool)
 
     def configure(connection: Any, record: object) -> None:
         del record
@@ -38,7 +45,7 @@ def open_database(path: Path, *, read_only: bool = False) -> Engine:
         cursor.execute("PRAGMA foreign_keys=ON")
         if not read_only:
             cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         cursor.close()
 
     def begin(connection: Connection) -> None:
@@ -58,7 +65,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except CommandError as error:
-        msg = f"{_file(engine)}: {error}; it was written by a newer version: update the agent"
+        msg = f"{file_of(engine)}: {error}; it was written by a newer version: update the agent"
         raise LedgerError(msg) from error
 
 
@@ -74,10 +81,11 @@ def check(engine: Engine) -> None:
 
 
 def _damaged(engine: Engine, problem: str) -> LedgerDamaged:
-    return LedgerDamaged(f"{_file(engine)}: is damaged ({problem})")
+    return LedgerDamaged(f"{file_of(engine)}: is damaged ({problem})")
 
 
-def _file(engine: Engine) -> str:
+def file_of(engine: Engine) -> str:
+    """Return the database's file."""
     name = engine.url.database or ""
     return unquote(name.removeprefix("file:")) if name.startswith("file:") else name
 
@@ -92,7 +100,7 @@ def translated(engine: Engine) -> Iterator[None]:
         if str(cause).startswith(_DAMAGED):
             raise _damaged(engine, str(cause)) from error
         msg = (
-            f"{_file(engine)}: the ledger cannot be used ({cause}); check disk space, "
+            f"{file_of(engine)}: the ledger cannot be used ({cause}); check disk space, "
             "permissions and the file"
         )
         raise LedgerError(msg) from error

@@ -10,8 +10,13 @@ force, and gives every camera a journal whose numbering is proven:
     another station's)                     journal holds is committed to it: with the old ledger
                                            messages may be lost
     no sound journal, ledger closed well   goes on after the ledger's last number
-    no sound journal otherwise             a new epoch, from 1: a number could have been given out
-                                           that the ledger never saw
+    and not changed since (`seal`)
+    no sound journal otherwise (a crash,   a new epoch, from 1: a number could have been given out
+    an older ledger put back)              that the ledger never saw
+
+Where the ledger cannot be used (a full disk, say), journals of this boot go on as they are: a line
+needs verdicts meanwhile. Without them there are no numbers to give, and the agent does not start.
+What a camera's journal holds that is no longer in the settings is closed, and its files go.
 """
 
 import sys
@@ -23,7 +28,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine
 
-from ssn_agent.errors import AgentError, JournalError, LedgerDamaged
+from ssn_agent.errors import AgentError, JournalError, LedgerDamaged, LedgerError
 from ssn_agent.frames.journal import Journal, boot_id, rename_aside
 from ssn_agent.frames.layout import Header
 from ssn_agent.frames.runtime import RuntimeFiles
@@ -31,6 +36,7 @@ from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.ledger.damage import finish_setting_aside, set_aside
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.rules import decide_after_reboot
+from ssn_agent.ledger.seal import break_seal
 from ssn_agent.ledger.stream import follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.ledger.writer import LedgerWriter
@@ -59,6 +65,18 @@ def prepare(settings: Settings) -> None:
     """Do all of the above. Raises LedgerError, JournalError."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     files = RuntimeFiles(settings.runtime_dir)
+    sealed = break_seal(settings.ledger_path)
+    try:
+        _prove_numbers(settings, files, sealed=sealed)
+    except LedgerError as error:
+        if not settings.ledger_path.is_file() or not _journals_go_on(settings, files):
+            raise
+        logger().error("the ledger cannot be used yet; journals go on", problem=str(error))
+    for camera in settings.cameras:
+        PixelSlots.create(files.pixels(camera))
+
+
+def _prove_numbers(settings: Settings, files: RuntimeFiles, *, sealed: bool) -> None:
     engine, is_new = _sound_ledger(settings.ledger_path)
     messages = VerdictWriter(settings)
     writer = LedgerWriter(engine, str(settings.station), messages)
@@ -66,14 +84,31 @@ def prepare(settings: Settings) -> None:
     boot = boot_id()
     for camera in settings.cameras:
         path = files.journal(camera)
-        numbering = _numbering(path, camera, boot, writer, messages, is_new=is_new)
+        numbering = _numbering(path, camera, boot, writer, messages, is_new=is_new, sealed=sealed)
         if numbering is not None:
             # Before a number is given out: "closed well" must not be read of it any more.
             writer.open_stream(camera, numbering.epoch)
             header = Header(camera, numbering.epoch, boot, numbering.first)
             Journal.create(path, header).close()
-        PixelSlots.create(files.pixels(camera))
+    for path in files.journals():
+        if path.stem not in settings.cameras:
+            _retire(path, writer, messages, is_new=is_new)
+            files.pixels(path.stem).unlink(missing_ok=True)
     engine.dispose()
+
+
+def _journals_go_on(settings: Settings, files: RuntimeFiles) -> bool:
+    """Say whether every camera has a sound journal of this boot."""
+    boot = boot_id()
+    for camera in settings.cameras:
+        try:
+            with closing(Journal(files.journal(camera))) as journal:
+                _check_camera(journal, camera)
+                if journal.header.boot != boot:
+                    return False
+        except JournalError:
+            return False
+    return True
 
 
 def _sound_ledger(path: Path) -> tuple[Engine, bool]:
@@ -103,6 +138,7 @@ def _numbering(
     messages: VerdictWriter,
     *,
     is_new: bool,
+    sealed: bool,
 ) -> Numbering | None:
     """Return how a new journal is numbered, or None where the present one goes on."""
     if path.exists():
@@ -121,7 +157,25 @@ def _numbering(
         except JournalError as error:
             aside = rename_aside(path)
             logger().error("journal set aside", problem=str(error), file=str(aside))
-    return numbering_without_journal(writer.last_stream(camera))
+    return numbering_without_journal(writer.last_stream(camera) if sealed else None)
+
+
+def _retire(path: Path, writer: LedgerWriter, messages: VerdictWriter, *, is_new: bool) -> None:
+    """Close the journal of a camera that is no longer set, and delete it."""
+    try:
+        with closing(Journal(path)) as journal:
+            _check_camera(journal, path.stem)
+            stream = follow(journal, writer)
+            complete = stream.counts.closed + stream.pending == stream.triggers
+            _close_triggers(journal, writer, messages, all_of_them=is_new)
+            if complete:
+                writer.close_stream(path.stem, journal.header.epoch, journal.head)
+    except JournalError as error:
+        aside = rename_aside(path)
+        logger().error("journal set aside", problem=str(error), file=str(aside))
+        return
+    path.unlink()
+    logger().info("a camera that is no longer set is closed", camera=path.stem)
 
 
 def _check_camera(journal: Journal, camera: str) -> None:

@@ -8,14 +8,15 @@ It owns the deadlines, the database and the line to the broker. One turn, in thi
 4. Hand committed messages to the broker, up to a window; note what it has acknowledged.
 
 While the database cannot be written, verdicts go out marked `durable: false`, stay in the journal,
-and are committed when it can be written again. Where its file is damaged, it is set aside, and the
-agent begins again with a new one (`damage`).
+and are committed when it can be written again, also where it could not be opened at the start.
+Where the journal has no room for more, they are INVALID(ledger), and counted alone. Where the
+database's file is damaged, it is set aside, and the agent begins again with a new one (`damage`).
 """
 
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ssn_agent.capture.settings import ZeroMqSource
@@ -28,15 +29,17 @@ from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.figures import Figures
+from ssn_agent.ledger.housekeeping import Housekeeping
+from ssn_agent.ledger.seal import seal
 from ssn_agent.ledger.status import (
     model_in_force,
     offline_status,
     station_status,
     with_supervisor,
 )
-from ssn_agent.ledger.stream import PendingTriggers, follow
+from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
-from ssn_agent.ledger.writer import LedgerWriter
+from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.metrics.report import station_metrics, write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
@@ -68,7 +71,7 @@ class LedgerProcess:
     """Verdicts into the ledger, then to the broker."""
 
     def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
-        """Open everything. Raises LedgerError, JournalError, BrokerError."""
+        """Open everything but the database, which may be away. Raises JournalError."""
         self._settings = settings
         self._files = files
         self._heart = Heartbeat(files.heartbeat("ledger"))
@@ -79,10 +82,11 @@ class LedgerProcess:
             open_database(settings.ledger_path), str(settings.station), self._messages
         )
         self._integrity = IntegrityCheck(settings.ledger_path)
+        self._housekeeping = Housekeeping(settings)
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
             journal = Journal(files.journal(name))
-            self._streams[name] = follow(journal, self._writer)
+            self._streams[name] = PendingTriggers(journal, Counts())
         self._bell = Doorbell(files.ledger_bell)
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
@@ -151,6 +155,7 @@ class LedgerProcess:
         self._keep_late_results()
         self._report()  # first: a backlog would leave it no room at a broker that takes few at once
         self._deliver()
+        self._housekeeping.turn(ledger_is_well=self._ledger_problem is None)
 
     def _heed_reload(self) -> None:
         """Take over settings that changed, and note in the ledger what is in force and by whom.
@@ -162,6 +167,7 @@ class LedgerProcess:
             configure(self._settings.log_level, "ledger")
             self._messages.take_over(self._settings)
             self._link.look_at_certificates()
+            self._housekeeping.take_over(self._settings)
             self._note_settings_at = 0.0
         if self._note_settings_at is None or time.monotonic() < self._note_settings_at:
             return
@@ -176,10 +182,10 @@ class LedgerProcess:
 
     def _write(self) -> None:
         """Steps 1 to 3."""
-        due = self._due()
-        if time.monotonic() < self._retry_at:
-            self._send_unwritten(item for _, item, _ in due)
+        if time.monotonic() < self._retry_at or not self._take_up():
+            self._go_on_unwritten()
             return
+        due = self._due()
         acks_are_due = self._ack_at is not None and time.monotonic() >= self._ack_at
         delivery = self._outbox.take_delivery()
         if delivery and self._ack_at is None:
@@ -193,7 +199,7 @@ class LedgerProcess:
         except LedgerError as error:
             self._outbox.put_back(delivery)
             self._ledger_failed(error)
-            self._send_unwritten(item for _, item, _ in due)
+            self._go_on_unwritten()
             return
         self._figures.committed(time.monotonic() - began, (item for _, item, _ in due), delivery)
         self._ack_at = None
@@ -205,6 +211,22 @@ class LedgerProcess:
             stream.committed(item.entry, decision)
         if due:
             self._outbox.wake(newest)
+
+    def _take_up(self) -> bool:
+        """Have the cameras' streams and the database agree where they do not; say whether they do.
+
+        At the start, and after an outage that was longer than the journals.
+        """
+        try:
+            for stream in self._streams.values():
+                if not stream.is_taken_up:
+                    self._heart.beat(OPEN_S)
+                    stream.take_up(self._writer)
+            self._outbox.open()
+        except LedgerError as error:
+            self._ledger_failed(error)
+            return False
+        return True
 
     def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
         found = []
@@ -226,9 +248,31 @@ class LedgerProcess:
             logger().error("the ledger cannot be written", problem=str(error))
         self._ledger_problem = str(error)
         self._retry_at = time.monotonic() + LEDGER_RETRY_S
+        self._writer.close()  # or its file would hold a read-only file system back from a new mount
+
+    def _go_on_unwritten(self) -> None:
+        """Decide and send what cannot be committed now; count what the journal cannot keep."""
+        for stream in self._streams.values():
+            stream.refresh()
+            stream.decide(time.monotonic_ns(), time.time_ns())
+        self._send_unwritten(self._unsent())
+        for name, stream in self._streams.items():
+            self._sent_unwritten -= {(name, number) for number in stream.give_up_spilled()}
+
+    def _unsent(self) -> Iterator[Decided]:
+        """Yield what was not sent yet, made only when asked for: there may be thousands."""
+        for name, stream in self._streams.items():
+            header = stream.journal.header
+            unsent = (n for n in stream.decided if (name, n) not in self._sent_unwritten)
+            for entry in map(stream.journal.read, unsent):
+                if entry is not None and entry.decision is not None:
+                    message = self._messages.message(header, entry, entry.decision)
+                    yield Decided(header, entry, message)
 
     def _send_unwritten(self, items: Iterable[Decided]) -> None:
         """Send once, marked, what cannot be committed now; it stays in the journal."""
+        if not self._outbox.connected:
+            return
         for item in items:
             key = (item.header.camera, item.entry.sequence)
             if key not in self._sent_unwritten:
@@ -300,7 +344,7 @@ class LedgerProcess:
             broker_problem=self._outbox.problem or self._triggers.problem or self._link.problem,
             refused_triggers=self._triggers.refused,
             undelivered=undelivered,
-            ledger_alarms=alarms(self._settings.ledger_path),
+            ledger_alarms=[*alarms(self._settings.ledger_path), *self._housekeeping.alarms()],
         )
         connected = self._outbox.connected
         metrics = self._figures.message(status, self._streams, broker_connected=connected)
@@ -317,11 +361,11 @@ class LedgerProcess:
 
     @property
     def _pending(self) -> bool:
-        return any(stream.pending for stream in self._streams.values())
+        return any(s.pending or not s.is_taken_up for s in self._streams.values())
 
     def _close(self) -> None:
         for name, stream in self._streams.items():
-            if stream.pending:
+            if stream.pending or not stream.is_taken_up:
                 problem = self._ledger_problem
                 logger().error("triggers left for the next start", camera=name, problem=problem)
                 continue
@@ -333,6 +377,11 @@ class LedgerProcess:
         said = self._link.publish(self._topics.status, text, retain=True) is not None
         self._link.stop(with_will=not said)
         self._triggers.close()
+        self._writer.close()
+        try:
+            seal(self._settings.ledger_path)
+        except OSError as error:
+            logger().error("the ledger is not sealed: numbers may begin anew", problem=str(error))
 
 
 def main(settings_path: str, parent: str) -> None:

@@ -39,7 +39,7 @@ def station_status(
         undelivered=undelivered,
         refused_triggers=refused_triggers,
         alarms=[alarm[:200] for alarm in alarms],
-        cameras=[_camera(name, stream) for name, stream in streams.items()],
+        cameras=[_camera(name, s) for name, s in streams.items() if s.is_counted],
     )
 
 

@@ -3,28 +3,73 @@
 from collections.abc import Iterator
 
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Decision
+from ssn_agent.frames.layout import Decision, SpillNote
 from ssn_agent.ledger.rules import decide, is_late_result
 from ssn_agent.ledger.writer import Counts, LedgerWriter
+from ssn_agent.log import logger
 from ssn_contract.messages import InvalidReason
+
+AT_ONCE = 500
+"""Verdicts of a camera in one commit: after an outage there are thousands, and new ones come."""
 
 
 class PendingTriggers:
     """Follows a journal from the oldest record that the database lacks to the newest."""
 
     def __init__(self, journal: Journal, counts: Counts) -> None:
-        """Take up what a ledger process before this one left open."""
+        """Take up what a ledger process before this one left open, as the journal has it.
+
+        The database may be away; what it knows comes by `take_up`.
+        """
         self.journal = journal
         self.counts = counts
-        self._seen = journal.oldest() - 1
-        self._pending: list[int] = []
+        self.is_counted = False
+        """Whether `counts` are the database's."""
+        self.is_taken_up = False
+        """Whether the database knows all that it is to be told beside the verdicts."""
+        self._seen = journal.head
+        self._open: list[int] = []
+        self._decided: set[int] = set()
+        self._spilled: set[int] = set()
         self._await_late: list[int] = []
+        for entry in journal.entries(lambda _: True):
+            self._take(entry.sequence, entry)
+
+    def take_up(self, writer: LedgerWriter) -> None:
+        """Learn from the database what it has, and tell it what was only counted.
+
+        The process before may have died between a commit and the note of it: such a verdict is
+        noted now, so that it is counted once. Raises LedgerError.
+        """
+        header = self.journal.header
+        writer.open_stream(header.camera, header.epoch)
         self.refresh()
+        first = min(self._decided, default=self._seen + 1)
+        known = writer.committed(header.camera, header.epoch, first)
+        for sequence in sorted(self._decided & known):
+            self.journal.commit(sequence)
+            self._decided.remove(sequence)
+            self._take(sequence, self.journal.read(sequence))
+        self.counts = writer.counts(header.camera, header.epoch)
+        self._tell_unkept(writer)
+        self.is_counted = self.is_taken_up = True
+
+    def _tell_unkept(self, writer: LedgerWriter) -> None:
+        """Tell the database how many verdicts it lacks that were given up, once."""
+        note = self.journal.spill_note()
+        lacking = self.triggers - self.counts.closed - self.pending
+        if not 0 < lacking <= note.count:
+            return  # none; or it lacks others, too, which `prepare` says
+        header, ledger = self.journal.header, InvalidReason.LEDGER
+        writer.count_unkept(header.camera, header.epoch, ledger.value, lacking)
+        self.counts.add("INVALID", ledger.value, lacking)
+        self.journal.note_spill(SpillNote(0, note.last))
+        logger().error("verdicts were counted and not kept", camera=header.camera, count=lacking)
 
     @property
     def pending(self) -> int:
         """Return how many triggers have no committed verdict yet."""
-        return len(self._pending)
+        return len(self._open) + len(self._decided)
 
     @property
     def triggers(self) -> int:
@@ -35,38 +80,75 @@ class PendingTriggers:
         """Take up what capture has accepted since."""
         head = self.journal.refresh()
         for sequence in range(self._seen + 1, head + 1):
-            entry = self.journal.read(sequence)
-            if entry is None or not entry.committed:
-                self._pending.append(sequence)
-            elif _awaits_result(entry):
-                self._await_late.append(sequence)
+            self._take(sequence, self.journal.read(sequence))
         self._seen = max(self._seen, head)
 
-    def due(self, monotonic_ns: int, utc_ns: int) -> Iterator[tuple[Entry, Decision]]:
-        """Yield what has its verdict now, in order; a new verdict is in the journal before.
+    def _take(self, sequence: int, entry: Entry | None) -> None:
+        if entry is None or not entry.committed:
+            if entry is not None and entry.decision is not None:
+                self._decided.add(sequence)
+            else:
+                self._open.append(sequence)
+            if self.journal.is_spilled(sequence):
+                self._spilled.add(sequence)
+        elif _awaits_result(entry):
+            self._await_late.append(sequence)
+
+    def decide(self, monotonic_ns: int, utc_ns: int) -> None:
+        """Give what is due its verdict, in the journal before anyone hears of it.
 
         So a verdict that was decided stays the same one, whoever dies.
         """
-        for sequence in self._pending:
+        undecided = []
+        for sequence in self._open:
             entry = self.journal.read(sequence)
-            if entry is None:
-                continue
-            decision = entry.decision
+            decision = None if entry is None else decide(entry, monotonic_ns, utc_ns)
             if decision is None:
-                decision = decide(entry, monotonic_ns, utc_ns)
-                if decision is None:
-                    continue
+                undecided.append(sequence)
+            else:
                 self.journal.decide(sequence, decision)
-            yield entry, decision
+                self._decided.add(sequence)
+        self._open = undecided
+
+    @property
+    def decided(self) -> list[int]:
+        """Return the numbers that have a verdict which the database lacks, oldest first."""
+        return sorted(self._decided)
+
+    def due(self, monotonic_ns: int, utc_ns: int) -> Iterator[tuple[Entry, Decision]]:
+        """Decide, and yield what is to be committed, oldest first, a bounded number at once."""
+        self.decide(monotonic_ns, utc_ns)
+        for sequence in self.decided[:AT_ONCE]:
+            entry = self.journal.read(sequence)
+            if entry is not None and entry.decision is not None:
+                yield entry, entry.decision
 
     def committed(self, entry: Entry, decision: Decision) -> None:
         """Note that the database has this verdict."""
         self.journal.commit(entry.sequence)
-        self._pending.remove(entry.sequence)
+        self._decided.remove(entry.sequence)
+        self._spilled.discard(entry.sequence)
         reason = decision.reason.value if decision.reason else None
         self.counts.add(decision.outcome.name, reason)
         if decision.reason is InvalidReason.LATE:
             self._await_late.append(entry.sequence)
+
+    def give_up_spilled(self) -> list[int]:
+        """Count spilled triggers as INVALID(ledger), let their records go; return their numbers.
+
+        In this order: a process that dies in between has counted one, and the next one knows.
+        """
+        given_up = sorted(self._spilled & self._decided)
+        for sequence in given_up:
+            note = self.journal.spill_note()
+            if sequence > note.last:
+                self.journal.note_spill(SpillNote(note.count + 1, sequence))
+            self.journal.commit(sequence)
+            self._decided.remove(sequence)
+            self.counts.add("INVALID", InvalidReason.LEDGER.value)
+            self.is_taken_up = False
+        self._spilled.difference_update(given_up)
+        return given_up
 
     def late_results(self) -> list[Entry]:
         """Return results that came after their triggers were closed as late, each once."""
@@ -81,18 +163,10 @@ class PendingTriggers:
 
 
 def follow(journal: Journal, writer: LedgerWriter) -> PendingTriggers:
-    """Take up a journal where the ledger process before this one left it. Raises LedgerError.
-
-    That one may have died between a commit and the note of it: such a verdict is noted now, so that
-    it is counted once.
-    """
-    camera, epoch = journal.header.camera, journal.header.epoch
-    writer.open_stream(camera, epoch)
-    committed = writer.committed(camera, epoch, journal.oldest())
-    for entry in journal.entries(lambda entry: not entry.committed):
-        if entry.sequence in committed:
-            journal.commit(entry.sequence)
-    return PendingTriggers(journal, writer.counts(camera, epoch))
+    """Take up a journal where the ledger process before this one left it. Raises LedgerError."""
+    stream = PendingTriggers(journal, Counts())
+    stream.take_up(writer)
+    return stream
 
 
 def _has_no_frame(entry: Entry) -> bool:

@@ -78,18 +78,17 @@ class VerdictWriter:
         )
 
     def _heatmap(self, header: Header, entry: Entry, judged: Result | None) -> HeatmapRef | None:
-        captured = entry.captured
-        if judged is None or captured is None or not judged.heatmap:
+        if judged is None or not judged.heatmap:
             return None
-        roi = self._settings.cameras[header.camera].roi
+        x, y, width, height = judged.region
         file = heatmap_path(self._settings.heatmap_dir, header.camera, header.epoch, entry.sequence)
         return HeatmapRef(
             topic=self._topics.heatmap(header.camera, entry.sequence),
             file=str(file),
-            x=roi.x if roi else 0,
-            y=roi.y if roi else 0,
-            width=roi.width if roi else captured.width,
-            height=roi.height if roi else captured.height,
+            x=x,
+            y=y,
+            width=width,
+            height=height,
         )
 
     def outbox(self, verdict: Verdict) -> list[dict[str, Any]]:

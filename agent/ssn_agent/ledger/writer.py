@@ -157,6 +157,10 @@ class LedgerWriter:
                 update(Stream).where(Stream.id == stream).values(closed_sequence=sequence)
             )
 
+    def close(self) -> None:
+        """Close the database; what uses it next opens it anew."""
+        self._engine.dispose()
+
     def last_stream(self, camera: str) -> tuple[UUID, int | None] | None:
         """Return the newest stream of a camera and its closing number; None where there is none."""
         query = (
@@ -215,6 +219,12 @@ class LedgerWriter:
             for verdict, reason, count in connection.execute(query):
                 counts.add(verdict, reason, count)
         return counts
+
+    def count_unkept(self, camera: str, epoch: UUID, reason: str, count: int) -> None:
+        """Count INVALID verdicts of which there are no rows."""
+        row = {"stream_id": self._stream(camera, epoch), "verdict": "INVALID", "reason": reason}
+        with translated(self._engine), self._engine.begin() as connection:
+            connection.execute(_COUNT, {**row, "count": count})
 
     def committed(self, camera: str, epoch: UUID, first: int) -> set[int]:
         """Return the numbers of a stream, from `first` on, that have a verdict."""

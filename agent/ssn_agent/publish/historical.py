@@ -17,10 +17,19 @@ class Waits:
     committed has waited.
     """
 
-    def __init__(self, newest: int) -> None:
-        """`newest`: the last message that is there already."""
-        self._waited = newest
+    def __init__(self) -> None:
+        """Take all messages for historical, until `begin` says which are there already."""
+        self._waited: int | None = None
         self._commits: deque[tuple[float, int]] = deque()
+
+    @property
+    def has_begun(self) -> bool:
+        """Say whether it is known which messages are there already."""
+        return self._waited is not None
+
+    def begin(self, newest: int) -> None:
+        """Note the last message that is there already."""
+        self._waited = newest
 
     def committed(self, newest: int) -> None:
         """Note that the messages up to this one are committed, as of now."""
@@ -30,7 +39,7 @@ class Waits:
     def too_long(self, message_id: int) -> bool:
         """Say whether a message has waited too long to be news."""
         self._forget()
-        return message_id <= self._waited
+        return self._waited is None or message_id <= self._waited
 
     def _forget(self) -> None:
         """Of commits that are long ago the newest message is enough to know."""

@@ -100,10 +100,10 @@ class Outbox:
     """Sends what the ledger has committed and collects what the broker acknowledged."""
 
     def __init__(self, link: Link, store: Store) -> None:
-        """Begin with what waits in the ledger. Raises LedgerError."""
+        """Set up; the ledger may be away."""
         self._link = link
         self._store = store
-        self._waits = Waits(store.newest_message())
+        self._waits = Waits()
         self._delivery = Delivery()
         self._max_packet_bytes: int | None = None
         self._refusals: Refusals[Message] = Refusals()
@@ -111,6 +111,14 @@ class Outbox:
         self._begin()
         self.connected = False
         self._disconnected: str | None = None
+
+    def open(self) -> None:
+        """Note what waits in the ledger already: it is no news. Raises LedgerError.
+
+        To be called before this process commits anything; again, it does nothing.
+        """
+        if not self._waits.has_begun:
+            self._waits.begin(self._store.newest_message())
 
     def _begin(self) -> None:
         """Begin with the oldest message: a new connection knows nothing of those under way."""

@@ -1,0 +1,80 @@
+"""Verdicts that may go, deleted with all that hangs on them, a few at a time.
+
+Their counts stay (`verdict_counts`). The pages of deleted rows are taken by the next ones: the file
+does not shrink, and nothing is moved about to make it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, Select, delete, func, select, text
+
+from ssn_agent.ledger.database import translated
+from ssn_agent.ledger.retention import LedgerSize
+from ssn_agent.ledger.tables import DefectRow, OutboxRow, TriggerRow, VerdictRow
+
+AT_ONCE = 50
+"""Verdicts a transaction: milliseconds."""
+
+_OLDEST = select(TriggerRow.id, TriggerRow.triggered_at).limit(AT_ONCE)
+_NEWEST = select(func.max(TriggerRow.id))
+_WAITING = (
+    select(OutboxRow.trigger_id)
+    .where(OutboxRow.published_at.is_(None), OutboxRow.problem.is_(None))
+    .order_by(OutboxRow.id)
+    .limit(1)
+)
+
+
+class Deletion:
+    """Deletes. A verdict whose messages wait for the broker stays, and so does what came after it.
+
+    The newest verdict stays, too: SQLite would give its row's number out again.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Take an engine of the ledger that no other thread uses."""
+        self._engine = engine
+
+    def delete_before(self, before: datetime) -> list[datetime]:
+        """Delete some verdicts that were triggered before a time; return their times.
+
+        Raises LedgerError.
+        """
+        by_time = _OLDEST.where(TriggerRow.triggered_at < before).order_by(TriggerRow.triggered_at)
+        return self._delete(by_time)
+
+    def delete_oldest(self) -> list[datetime]:
+        """Delete some of the oldest verdicts; return their times. Raises LedgerError."""
+        return self._delete(_OLDEST.order_by(TriggerRow.id))
+
+    def size(self) -> LedgerSize:
+        """Return the size of the database. Raises LedgerError."""
+        with translated(self._engine), self._engine.connect() as connection:
+            pages, spare, size = (
+                int(connection.execute(text(f"PRAGMA {name}")).scalar_one())
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return LedgerSize((pages - spare) * size, spare * size)
+
+    def _delete(self, query: "Select[int, datetime]") -> list[datetime]:
+        with translated(self._engine), self._engine.begin() as connection:
+            found = connection.execute(query).all()
+            end = _end(connection) if found else 0
+            gone = {row.id: row.triggered_at for row in found if row.id < end}
+            if gone:
+                _delete_all(connection, list(gone))
+        return list(gone.values())
+
+
+def _end(connection: Connection) -> int:
+    """Return the first trigger that has to stay."""
+    waiting = connection.execute(_WAITING).scalar()
+    newest: int = connection.execute(_NEWEST).scalar_one()
+    return newest if waiting is None else min(newest, waiting)
+
+
+def _delete_all(connection: Connection, ids: Sequence[int]) -> None:
+    for table in (OutboxRow, DefectRow, VerdictRow):
+        connection.execute(delete(table).where(table.trigger_id.in_(ids)))
+    connection.execute(delete(TriggerRow).where(TriggerRow.id.in_(ids)))

@@ -1,0 +1,175 @@
+"""Keeps images and verdicts within their days and their share of the disk: `retention`'s rules.
+
+Images go in a thread: their files are many. Verdicts go in the ledger process's own turns, which
+alone write to the database, a few at a time, and without waiting for the disk: what a power cut
+brings back is deleted again.
+"""
+
+import shutil
+import threading
+import time
+from contextvars import copy_context
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ssn_agent.errors import LedgerError
+from ssn_agent.ledger.database import open_database
+from ssn_agent.ledger.deletion import Deletion
+from ssn_agent.ledger.images import ImageFolders
+from ssn_agent.ledger.retention import (
+    Disk,
+    early_alarm,
+    image_bytes_to_free,
+    must_shrink,
+    oldest_kept,
+)
+from ssn_agent.log import logger
+from ssn_agent.settings import Settings
+
+IMAGES_S = 30.0
+"""Between two looks at the images and the disk."""
+VERDICTS_S = 10.0
+"""Until the next look where nothing has to go."""
+LOG_EVERY_S = 3600.0
+
+
+class Housekeeping:
+    """Images and verdicts of one station."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings; touches nothing yet."""
+        self._images = ImageRetention(settings)
+        self._verdicts = VerdictRetention(settings)
+
+    def take_over(self, settings: Settings) -> None:
+        """Go by these settings from now on."""
+        self._images.settings = settings.retention
+        self._verdicts.settings = settings.retention
+        self._verdicts.look_again()
+
+    def turn(self, *, ledger_is_well: bool) -> None:
+        """Take the next steps that are due; takes milliseconds. Raises LedgerDamaged."""
+        self._images.turn()
+        if ledger_is_well:
+            self._verdicts.turn(self._images.short_s)
+
+    def alarms(self) -> list[str]:
+        """Say what people should know of it."""
+        found = self._images.alarm(), self._verdicts.alarm()
+        return [text for text in found if text is not None]
+
+
+class ImageRetention:
+    """Looks at the images and the disk now and then, in a thread, and deletes what has to go."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings.retention
+        self._data_dir = settings.data_dir
+        self._folders = ImageFolders(settings.heatmap_dir)
+        self._thread: threading.Thread | None = None
+        self._next_at = 0.0
+        self._lacking: tuple[float, Disk] | None = None
+        """Since when the disk has been short although images went, and the disk."""
+
+    @property
+    def short_s(self) -> float:
+        """Return for how long the disk has been short, with no images left to delete."""
+        lacking = self._lacking
+        return 0.0 if lacking is None else time.monotonic() - lacking[0]
+
+    def alarm(self) -> str | None:
+        """Say that the disk is short."""
+        if self._lacking is None:
+            return None
+        free_mib = self._lacking[1].free_bytes // 2**20
+        return (
+            f"disk: {free_mib} MiB free, less than retention.min_free_percent, and no images left "
+            "to delete: make room, or the oldest verdicts have to go"
+        )
+
+    def turn(self) -> None:
+        """Start a look that is due."""
+        now = time.monotonic()
+        if now >= self._next_at and (self._thread is None or not self._thread.is_alive()):
+            self._next_at = now + IMAGES_S
+            # In our context: the log says there which process it is.
+            run = copy_context().run
+            self._thread = threading.Thread(target=run, args=(self.look,), daemon=True)
+            self._thread.start()
+
+    def look(self) -> None:
+        """Delete what has to go, and note how the disk is after that."""
+        settings = self.settings
+        try:
+            held = self._folders.look()
+            excess = image_bytes_to_free(_disk(self._data_dir), held, settings)
+            before = oldest_kept(datetime.now(timezone.utc), settings.heatmap_days)
+            files, freed = self._folders.delete(int(before.timestamp() * 1e9), excess)
+            disk = _disk(self._data_dir)
+        except OSError as error:
+            logger().error("old images are not deleted", problem=str(error))
+            return
+        if files:
+            logger().info("old images deleted", files=files, mib=freed // 2**20)
+        if not disk.lacks_bytes(settings):
+            self._lacking = None
+        elif self._lacking is None:
+            self._lacking = time.monotonic(), disk
+            logger().error("the disk is short", free_mib=disk.free_bytes // 2**20)
+        else:
+            self._lacking = self._lacking[0], disk
+
+
+class VerdictRetention:
+    """Deletes the oldest verdicts, a few a turn."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings.retention
+        self._deletion = Deletion(open_database(settings.ledger_path, synced=False))
+        self._next_at = 0.0
+        self._log_at = 0.0
+        self._gone = 0
+        self._early: datetime | None = None
+
+    def look_again(self) -> None:
+        """Look at the next turn."""
+        self._next_at = 0.0
+
+    def alarm(self) -> str | None:
+        """Say that verdicts had to go before their time."""
+        return early_alarm(self._early, datetime.now(timezone.utc), self.settings)
+
+    def turn(self, short_s: float) -> None:
+        """Delete a few verdicts where some have to go. Raises LedgerDamaged."""
+        if time.monotonic() < self._next_at:
+            return
+        try:
+            self._delete(short_s)
+        except LedgerError as error:
+            self._next_at = time.monotonic() + VERDICTS_S
+            logger().error("old verdicts are not deleted", problem=str(error))
+
+    def _delete(self, short_s: float) -> None:
+        before = oldest_kept(datetime.now(timezone.utc), self.settings.verdict_days)
+        gone = self._deletion.delete_before(before)
+        if not gone and must_shrink(self._deletion.size(), short_s, self.settings):
+            gone = self._deletion.delete_oldest()
+            if gone:
+                self._note_early(max(gone))
+        self._gone += len(gone)
+        if not gone:
+            self._next_at = time.monotonic() + VERDICTS_S
+        if self._gone and time.monotonic() >= self._log_at:
+            self._log_at = time.monotonic() + LOG_EVERY_S
+            logger().info("old verdicts deleted", since_last_said=self._gone)
+            self._gone = 0
+
+    def _note_early(self, newest: datetime) -> None:
+        if self.alarm() is None:
+            logger().error("verdicts have to go before their time", up_to=newest.isoformat())
+        self._early = newest if self._early is None else max(self._early, newest)
+
+
+def _disk(folder: Path) -> Disk:
+    usage = shutil.disk_usage(folder)
+    return Disk(usage.total, usage.free)

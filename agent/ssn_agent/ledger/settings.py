@@ -1,0 +1,27 @@
+"""The settings of retention: how long verdicts and images are kept, and how much of the disk."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Days = Annotated[float, Field(gt=0, le=36_500)]
+Gib = Annotated[float, Field(gt=0, le=2**20)]
+
+
+class RetentionSettings(BaseModel):
+    """What is older goes, and the oldest goes first where there is no room for it.
+
+    By default on a disk of 64 GB: 30 GiB for both, the rest for the system. A verdict takes 1.2 KB:
+    20 GiB are 100 days at 2 parts a second, 6 days at 30.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    verdict_days: Days = 90.0
+    """Long, for nobody gets a verdict back: where there is less room, an alarm says so."""
+    ledger_gib: Gib = 20.0
+    """What the ledger may hold; its file and what SQLite keeps beside it are a little larger."""
+    heatmap_days: Days = 30.0
+    heatmap_gib: Gib = 10.0
+    min_free_percent: Annotated[float, Field(ge=0, le=50)] = 5.0
+    """Of the disk. Where less is free, images go; an hour later, as many verdicts as come."""
