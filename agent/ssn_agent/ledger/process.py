@@ -43,7 +43,6 @@ from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.metrics.report import station_metrics, write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
-from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
@@ -218,11 +217,11 @@ class LedgerProcess:
         At the start, and after an outage that was longer than the journals.
         """
         try:
+            self._outbox.open()
             for stream in self._streams.values():
                 if not stream.is_taken_up:
                     self._heart.beat(OPEN_S)
                     stream.take_up(self._writer)
-            self._outbox.open()
         except LedgerError as error:
             self._ledger_failed(error)
             return False
@@ -236,11 +235,8 @@ class LedgerProcess:
             monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
             header = stream.journal.header
             for entry, decision in stream.due(monotonic_ns, utc_ns):
-                waited_s = (monotonic_ns - decision.decided_monotonic_ns) / 1e9
-                message = self._messages.message(
-                    header, entry, decision, historical=waited_s > HISTORICAL_AFTER_S
-                )
-                found.append((stream, Decided(header, entry, message), decision))
+                item = self._messages.decided(header, entry, decision, monotonic_ns)
+                found.append((stream, item, decision))
         return found
 
     def _ledger_failed(self, error: LedgerError) -> None:
@@ -262,12 +258,11 @@ class LedgerProcess:
     def _unsent(self) -> Iterator[Decided]:
         """Yield what was not sent yet, made only when asked for: there may be thousands."""
         for name, stream in self._streams.items():
-            header = stream.journal.header
             unsent = (n for n in stream.decided if (name, n) not in self._sent_unwritten)
             for entry in map(stream.journal.read, unsent):
                 if entry is not None and entry.decision is not None:
-                    message = self._messages.message(header, entry, entry.decision)
-                    yield Decided(header, entry, message)
+                    header, now_ns = stream.journal.header, time.monotonic_ns()
+                    yield self._messages.decided(header, entry, entry.decision, now_ns)
 
     def _send_unwritten(self, items: Iterable[Decided]) -> None:
         """Send once, marked, what cannot be committed now; it stays in the journal."""

@@ -7,6 +7,7 @@ from typing import Any
 from ssn_agent.frames.journal import Entry
 from ssn_agent.frames.layout import Decision, Defect, Header, Outcome, Result
 from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.settings import Settings
 from ssn_contract.messages import (
     BundleRef,
@@ -46,6 +47,12 @@ class VerdictWriter:
         """Go by these settings from now on; what has been judged names those it was judged by."""
         self._settings = settings
         self._digest = settings.digest
+
+    def decided(self, header: Header, entry: Entry, decision: Decision, now_ns: int) -> Decided:
+        """Return a verdict ready to be committed and sent; its message says whether it waited."""
+        historical = (now_ns - decision.decided_monotonic_ns) / 1e9 > HISTORICAL_AFTER_S
+        message = self.message(header, entry, decision, historical=historical)
+        return Decided(header, entry, message)
 
     def message(
         self, header: Header, entry: Entry, decision: Decision, *, historical: bool = False
