@@ -19,11 +19,12 @@ from ssn_trainer.data.images import load_input
 from ssn_trainer.data.samples import load, load_test
 from ssn_trainer.errors import TrainingError, UsageError
 from ssn_trainer.fit import loop
+from ssn_trainer.fit.decision import set_novelty
 from ssn_trainer.fit.features import FeatureStore
 from ssn_trainer.fit.job import Fitted, Learned
 from ssn_trainer.measure.metrics import image_metrics
 from ssn_trainer.model.extractor import Extractor
-from ssn_trainer.model.heads import LeanHead, Novelty, SuperSimpleNetHead, pooled_statistics
+from ssn_trainer.model.heads import LeanHead, Novelty, SuperSimpleNetHead
 from ssn_trainer.model.weights import build_backbone
 from support.pictures import draw
 
@@ -248,8 +249,9 @@ def test_without_labels_the_map_weighs_twice_the_novelty_over_good_tune_images(
     with torch.inference_mode():
         network = unsupervised.network
         features = network.features(*network.extractor.layers(image))
-        _, anomaly_map = head(features)
-        terms = head.highest(anomaly_map).std(), head.pooled(pooled_statistics(features)).std()
+        learned_map = head.segmentation(head.adaptor(features))
+        most = head.pooled(head.statistics(features)).flatten(1).amax(dim=1)
+    terms = head.highest(learned_map).std(), most.std()
     assert terms[0].item() == pytest.approx(2 * terms[1].item(), rel=0.1)
 
 
@@ -265,3 +267,27 @@ def test_with_too_few_good_images_to_tune_on_novelty_stays_out_and_that_is_said(
     assert isinstance(head.pooled, Novelty)
     assert head.pooled.weight.item() == 0.0
     assert "good images to tune on: the score is the map's alone" in console.export_text()
+
+
+def test_novelty_keeps_what_good_parts_differ_in_most_however_the_images_are_batched() -> None:
+    generator = torch.Generator().manual_seed(3)
+    shared = torch.randn(4000, 1, generator=generator).double()
+    values = torch.cat([3 + shared, 5 - 2 * shared], dim=1)  # [4000, 2]: these two go together
+    values = torch.cat([values, torch.randn(4000, 1, generator=generator).double()], dim=1)
+    values = torch.cat([values, torch.ones(4000, 1).double()], dim=1)  # one that never varies
+    novelty, at_once = Novelty(4, 1), Novelty(4, 1)
+    set_novelty(novelty, iter(values.split(300)), 1)
+    set_novelty(at_once, iter([values]), 1)
+    assert novelty.mean.tolist() == pytest.approx(values.mean(dim=0).tolist(), abs=1e-5)
+    assert novelty.scale.tolist() == pytest.approx(
+        [*values[:, :3].std(dim=0, correction=0).tolist(), 1.0], abs=1e-5
+    )
+    assert novelty.basis[0].abs().tolist() == pytest.approx([0.707, 0.707, 0, 0], abs=0.1)
+    assert torch.allclose(novelty.residual(values), at_once.residual(values), atol=1e-4)
+    apart, together = values[:1].clone(), values[:1].clone()
+    apart[0, 1] += 4.0
+    together[0, :2] += torch.tensor([2.0, -4.0])
+    assert novelty.residual(together).item() == pytest.approx(
+        novelty.residual(values[:1]).item(), abs=0.1
+    )
+    assert novelty.residual(apart).item() > novelty.residual(together).item() + 0.3

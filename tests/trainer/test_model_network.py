@@ -21,6 +21,7 @@ from ssn_trainer.model.heads import (
     SuperSimpleNetHead,
     Variant,
     sum_head,
+    windows,
 )
 from ssn_trainer.model.network import Network
 from ssn_trainer.model.weights import build_backbone
@@ -142,6 +143,32 @@ def test_novelty_is_what_lies_beside_the_directions_that_good_parts_differ_in() 
     assert novelty(beside).item() == 0.0  # it has no weight yet
     novelty.weight.fill_(2.0)
     assert novelty(beside).item() == pytest.approx(2 * math.log(10 / 3))
+
+
+def test_windows_leave_no_cell_out_and_share_some_where_they_do_not_divide_a_side() -> None:
+    cells = torch.arange(8.0 * 6).reshape(1, 1, 8, 6)
+    found = windows(cells)
+    assert found.shape == (1, 4, 4, 1, 2, 3)
+    assert found[0, 1, 3, 0].tolist() == [[15, 16, 17], [21, 22, 23]]
+    assert set(found.flatten().tolist()) == set(range(48))
+    assert windows(torch.ones(1, 1, 2, 1)).shape == (1, 2, 1, 1, 1, 1)
+
+
+def test_what_is_new_in_one_window_is_in_the_score_and_in_the_map_there() -> None:
+    head = LeanHead(3, 8, 0.02, labels=False, directions=2).eval()
+    assert isinstance(head.pooled, Novelty)
+    features = torch.randn(1, 3, 16, 16)
+    head.pooled.weight.fill_(2.0)
+    features[:, :, 12:, :4] *= 10  # last row of windows, first column
+    plain = head.segmentation(head.adaptor(features))
+    score, anomaly_map = head(features)
+    added = anomaly_map - plain
+    novelty = head.pooled(head.statistics(features))
+    assert novelty.shape == (1, 4, 4)
+    assert novelty.argmax().item() == 12
+    assert torch.allclose(score, head.highest(plain) + novelty.max())
+    assert torch.allclose(added[0, 0, 14:, :2], novelty.max())  # the corner of that window
+    assert added.max() <= novelty.max() + 1e-5
 
 
 @pytest.mark.parametrize(("variant", "adapted_matters"), [("icpr", True), ("jims", False)])

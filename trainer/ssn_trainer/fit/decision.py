@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.fit.features import FLIPS, FeatureStore, mixed_precision
 from ssn_trainer.fit.recipe import Recipe
-from ssn_trainer.model.heads import LeanHead, Novelty, pooled_statistics
+from ssn_trainer.model.heads import LeanHead, Novelty
 from ssn_trainer.model.network import Network
 
 _BATCH = 32
@@ -47,12 +46,12 @@ def set_decision(
     if not isinstance(network.head, LeanHead):
         return
     flips = range(FLIPS if recipe.flips else 1)
-    values = np.concatenate([_pooled(network, store, samples, flip) for flip in flips])
+    values = (v for flip in flips for v in _pooled(network, network.head, store, samples, flip))
     if isinstance(network.head.pooled, Novelty):
-        _set_novelty(network.head.pooled, values, recipe.novelty_directions)
+        set_novelty(network.head.pooled, values, recipe.novelty_directions)
     else:
         labels = [s.label == "bad" for _ in flips for s in samples]
-        _set_discriminant(network.head.pooled, values, labels, recipe)
+        _set_discriminant(network.head.pooled, torch.cat(list(values)).numpy(), labels, recipe)
 
 
 def too_few(tune: Sequence[Sample], outcome: str, *, labelled: bool = True) -> str | None:
@@ -133,11 +132,11 @@ def _terms(
             features = network.features(*layers)
             _, anomaly_map = head(features)
         with torch.inference_mode():
-            statistics = pooled_statistics(features.float())
+            statistics = head.statistics(features.float())
             term = head.pooled
             found = term.residual(statistics) if isinstance(term, Novelty) else term(statistics)
         highest.append(head.highest(anomaly_map.float()).cpu())
-        pooled.append(found.squeeze(1).cpu())  # [N, 1] -> [N]
+        pooled.append(found.flatten(1).amax(dim=1).cpu())  # [N, 1] or of windows [N, r, c] -> [N]
     return torch.cat(highest).double().numpy(), torch.cat(pooled).double().numpy()
 
 
@@ -173,25 +172,32 @@ def _weigh(term: nn.Linear | Novelty, weight: float) -> None:
 
 
 def _pooled(
-    network: Network, store: FeatureStore, samples: Sequence[Sample], flip: int
-) -> NDArray[np.float64]:
-    """Pooled statistics of samples in one mirror image, [N, S]."""
-    rows = []
+    network: Network, head: LeanHead, store: FeatureStore, samples: Sequence[Sample], flip: int
+) -> Iterator[Tensor]:
+    """Pooled statistics of samples in one mirror image, or of all their windows: [M, S] a batch."""
     for layers in _batches(store, samples, flip):
         with torch.inference_mode():
-            rows.append(pooled_statistics(network.features(*layers).float()).cpu())
-    return torch.cat(rows).double().numpy()
+            statistics = head.statistics(network.features(*layers).float())
+        yield statistics.reshape(-1, statistics.shape[-1]).cpu().double()
 
 
-def _set_novelty(novelty: Novelty, values: NDArray[np.float64], directions: int) -> None:
-    scaler = StandardScaler().fit(values)
-    # Fewer directions than images, or nothing would be beside them.
-    kept = min(directions, len(values) // 4)
-    pca = PCA(kept, svd_solver="full").fit(scaler.transform(values))
-    # PCA centres once more, on what the scaler has centred already: on zero.
-    novelty.mean.copy_(torch.from_numpy(scaler.mean_))
-    novelty.scale.copy_(torch.from_numpy(scaler.scale_))
-    novelty.basis[:kept].copy_(torch.from_numpy(pca.components_))
+def set_novelty(novelty: Novelty, values: Iterator[Tensor], directions: int) -> None:
+    """Set it to the principal directions of values, [M, S] each, standardised over all of them."""
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    for rows in values:
+        count += len(rows)
+        total = total + rows.sum(dim=0)
+        products = products + rows.T @ rows
+    mean = total / count
+    covariance = products / count - torch.outer(mean, mean)
+    scale = covariance.diagonal().clamp(min=0).sqrt()
+    scale[scale < 1e-6] = 1.0  # what never varies has no scale
+    _, vectors = torch.linalg.eigh(covariance / torch.outer(scale, scale))
+    # Fewer directions than values, or nothing would be beside them.
+    kept = min(directions, count // 4)
+    novelty.mean.copy_(mean)
+    novelty.scale.copy_(scale)
+    novelty.basis[:kept].copy_(vectors[:, -kept:].T)  # the largest come last
 
 
 def _set_discriminant(

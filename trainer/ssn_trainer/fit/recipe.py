@@ -45,7 +45,8 @@ class Recipe:
     highest_share: float
     """Share of the map's cells whose mean is the lean head's score."""
     novelty_directions: int
-    """Unsupervised, of the lean head: principal directions of good parts' pooled features."""
+    """Unsupervised, of the lean head: principal directions of good parts' pooled features in
+    windows."""
     novelty_share: float
     """How much that term varies over good images, against the highest map values."""
     decision_shrinkage: float
@@ -94,7 +95,7 @@ _PUBLISHED = Recipe(
     map_loss="published",
     mask_share=0.25,
     highest_share=0.004,  # 4 of 32 x 32 cells
-    novelty_directions=64,
+    novelty_directions=256,
     novelty_share=0.5,
     decision_shrinkage=0.5,
     lr_adaptor=1e-4,

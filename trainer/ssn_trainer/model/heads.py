@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- the name that PyTorch's own documentation uses
 from torch import Tensor, nn
 
 from ssn_contract.manifest import Head
 
 Variant = Literal["icpr", "jims"]
 Adaptor = Literal["linear", "nonlinear", "none"]
+_WINDOWS = 4
+"""Rows and columns of windows that novelty is looked for in."""
 
 
 class SuperSimpleNetHead(nn.Module):
@@ -59,8 +62,10 @@ class LeanHead(nn.Module):
 
     The score is the mean of the highest map values, of `highest_share` of the cells, so that no
     small defect is averaged away. A second term over pooled features is added, which sees what no
-    single cell shows (uneven light, a wrong grain): with `labels` a linear one, without them how
-    far they lie from those of good parts. Its weights are set from outside, not by gradients.
+    single cell shows (uneven light, a wrong grain). With `labels` it is a linear one over the whole
+    image. Without them it is how far the features of windows lie from those of good parts: the most
+    of any window is added to the score, and that of each to the map. Its weights are set from
+    outside, not by gradients.
     """
 
     kind = Head.LEAN
@@ -86,8 +91,18 @@ class LeanHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Merged features [N, C, h, w] to raw scores [N] and raw maps [N, 1, h, w]."""
         anomaly_map: Tensor = self.segmentation(self.adaptor(features))
-        score: Tensor = self.pooled(pooled_statistics(features)).squeeze(1)
-        return self.highest(anomaly_map) + score, anomaly_map
+        score = self.highest(anomaly_map)
+        term: Tensor = self.pooled(self.statistics(features))
+        if isinstance(self.pooled, Novelty):
+            anomaly_map = anomaly_map + F.interpolate(
+                term[:, None], anomaly_map.shape[-2:], mode="bilinear", align_corners=False
+            )
+        return score + term.flatten(1).amax(dim=1), anomaly_map
+
+    def statistics(self, features: Tensor) -> Tensor:
+        """What the pooled term looks at: [N, C, h, w] -> [N, 3C], or of windows [N, r, c, 3C]."""
+        novelty = isinstance(self.pooled, Novelty)
+        return pooled_statistics(windows(features) if novelty else features)
 
     def highest(self, anomaly_map: Tensor) -> Tensor:
         """Mean over the highest `highest_share` of the map's values: [N, 1, h, w] -> [N]."""
@@ -157,20 +172,49 @@ class Novelty(nn.Module):
         self.register_buffer("weight", torch.zeros(()))
 
     def residual(self, statistics: Tensor) -> Tensor:
-        """Statistics [N, S] to the log of the mean square beside the directions, [N, 1]."""
+        """Statistics [..., S] to the log of the mean square beside the directions, [...]."""
         normal = (statistics.float() - self.mean) / self.scale
         beside = normal - (normal @ self.basis.T) @ self.basis
-        return beside.square().mean(dim=1, keepdim=True).clamp(min=1e-12).log()
+        return beside.square().mean(dim=-1).clamp(min=1e-12).log()
 
     def forward(self, statistics: Tensor) -> Tensor:
-        """Statistics [N, S] to this term of the score, [N, 1]."""
+        """Statistics [..., S] to this term, [...]."""
         return self.weight * self.residual(statistics)
 
 
+def windows(features: Tensor) -> Tensor:
+    """Windows of one size, in rows and columns: [N, C, h, w] -> [N, 4, 4, C, h', w'].
+
+    Together they hold every cell; where 4 does not divide a side, neighbours share some. A side of
+    fewer cells has a window for each.
+    """
+    height, width = features.shape[-2:]
+    rows = torch.stack([features[:, :, y] for y in _spans(height)], dim=1)
+    return torch.stack([rows[..., x] for x in _spans(width)], dim=2)
+
+
+def window_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """How many rows and columns of windows a grid of that size has."""
+    return min(_WINDOWS, size[0]), min(_WINDOWS, size[1])
+
+
+def window_steps(size: int) -> tuple[int, int]:
+    """Cells of a window along a side of that size, and from one window to the next."""
+    count = min(_WINDOWS, size)
+    step = size // count
+    return size - (count - 1) * step, step
+
+
+def _spans(size: int) -> list[slice]:
+    length, step = window_steps(size)
+    return [slice(n * step, n * step + length) for n in range(min(_WINDOWS, size))]
+
+
 def pooled_statistics(features: Tensor) -> Tensor:
-    """Mean, standard deviation and maximum of each channel: [N, C, h, w] -> [N, 3C]."""
-    deviation = features.var(dim=(2, 3), correction=0).sqrt()
-    return torch.cat([_average(features), deviation, _maximum(features)], dim=1)
+    """Mean, standard deviation and maximum of each channel: [..., C, h, w] -> [..., 3C]."""
+    grid = (-2, -1)
+    deviation = features.var(dim=grid, correction=0).sqrt()
+    return torch.cat([features.mean(dim=grid), deviation, features.amax(dim=grid)], dim=-1)
 
 
 class GapCamHead(nn.Module):

@@ -7,8 +7,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that PyTorch's own documentation uses
 from torch import Tensor, nn
 
-from ssn_trainer.model.heads import AnyHead, GapCamHead, LeanHead, Novelty, SuperSimpleNetHead
+from ssn_trainer.model.heads import (
+    AnyHead,
+    GapCamHead,
+    LeanHead,
+    Novelty,
+    SuperSimpleNetHead,
+    window_grid,
+    window_steps,
+)
 from ssn_trainer.pack.compile.affine import Affine, Convolution, after, convolution
+from ssn_trainer.pack.compile.grids import Enlarge
 from ssn_trainer.pack.compile.merged import Grid, Merged, MergedConvolution
 
 
@@ -61,7 +70,10 @@ class _Segmentation(nn.Module):
 
 
 class _Lean(nn.Module):
-    """LeanHead. The pooled term is left out where it has no weight."""
+    """LeanHead. The pooled term is left out where it has no weight.
+
+    Novelty of windows n is enlarged bilinearly, which is rows @ n @ columns (`grids`).
+    """
 
     def __init__(self, head: LeanHead, cells: Affine, grids: Sequence[Grid]) -> None:
         super().__init__()
@@ -69,14 +81,21 @@ class _Lean(nn.Module):
         self.pooled = PooledTerm(head.pooled, cells) if weight.any() else None
         self.segmentation = _Segmentation(head, cells, grids, merged_anyway=self.pooled is not None)
         self.highest = head.highest
+        self.spread: Enlarge | None = None
+        if isinstance(head.pooled, Novelty):
+            # A Gaussian of one value smoothes nothing.
+            self.spread = Enlarge(window_grid(grids[0].merged), grids[0].merged, torch.ones(1))
 
     def forward(self, merged: Merged) -> tuple[Tensor, Tensor]:
         anomaly_map, _ = self.segmentation(merged)
         score: Tensor = self.highest(anomaly_map)
-        if self.pooled is not None:
-            layers = [merged.whole(index) for index in range(len(merged.layers))]
-            score = score + self.pooled(layers)
-        return score, anomaly_map
+        if self.pooled is None:
+            return score, anomaly_map
+        term = self.pooled([merged.whole(index) for index in range(len(merged.layers))])
+        if self.spread is not None:
+            # [N, r, c] -> [N, 1, r, c] -> [N, h, w] -> [N, 1, h, w]
+            anomaly_map = anomaly_map + self.spread(term[:, None])[:, None]
+        return score + term.flatten(1).amax(dim=1), anomaly_map
 
 
 class PooledTerm(nn.Module):
@@ -85,6 +104,7 @@ class PooledTerm(nn.Module):
     With z = (x - m) / s in every cell, s > 0: mean(z) = (mean(x) - m) / s, std(z) = std(x) / s and
     max(z) = (max(x) - m) / s. So statistics of z are (those of x - shift) * gain, and the gain goes
     into the weights. The shift stays: its difference is small where both its terms may be large.
+    What holds for the whole grid holds for each window of it.
     """
 
     shift: Tensor
@@ -112,10 +132,11 @@ class PooledTerm(nn.Module):
         self.register_buffer("shift", shift.float())
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """Layers [N, C, h, w] on the merged grid, not standardised, to the term [N]."""
-        means, deviations, maxima = zip(*map(_statistics, layers), strict=True)
-        statistics = torch.cat([*means, *deviations, *maxima], dim=1)
-        term: Tensor = self.term(statistics - self.shift).squeeze(1)
+        """Layers [N, C, h, w] on the merged grid, not standardised, to [N, 1] or [N, r, c]."""
+        pool = _window_statistics if isinstance(self.term, Novelty) else _statistics
+        means, deviations, maxima = zip(*map(pool, layers), strict=True)
+        statistics = torch.cat([*means, *deviations, *maxima], dim=-1)
+        term: Tensor = self.term(statistics - self.shift)
         return term
 
 
@@ -184,6 +205,20 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = values - mean
     deviation = (centred * centred).mean(dim=(2, 3)).sqrt()
     return mean.flatten(1), deviation, values.amax(dim=(2, 3))
+
+
+def _window_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, standard deviation and maximum of each channel in each window, [N, r, c, C] each.
+
+    By pools, which never cut the grid into pieces: variance = mean(x^2) - mean(x)^2.
+    """
+    size, step = zip(*map(window_steps, values.shape[-2:]), strict=True)
+    mean = F.avg_pool2d(values, size, step)
+    variance = F.avg_pool2d(values * values, size, step) - mean * mean
+    found = mean, variance.clamp(min=0).sqrt(), F.max_pool2d(values, size, step)
+    # [N, C, r, c] -> [N, r, c, C]
+    means, deviations, maxima = (one.permute(0, 2, 3, 1) for one in found)
+    return means, deviations, maxima
 
 
 def _conv(module: nn.Module) -> nn.Conv2d:
