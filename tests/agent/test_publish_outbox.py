@@ -80,6 +80,7 @@ class Told(Outbox):
 
     def __init__(self, line: Line, ledger: Ledger) -> None:
         super().__init__(line, ledger)
+        self.open()
         self._line = line
 
     def take(self, event: Event) -> None:

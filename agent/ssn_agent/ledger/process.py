@@ -84,8 +84,7 @@ class LedgerProcess:
         self._housekeeping = Housekeeping(settings)
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
-            journal = Journal(files.journal(name))
-            self._streams[name] = PendingTriggers(journal, Counts())
+            self._streams[name] = PendingTriggers(Journal(files.journal(name)), Counts())
         self._bell = Doorbell(files.ledger_bell)
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
@@ -218,10 +217,9 @@ class LedgerProcess:
         """
         try:
             self._outbox.open()
-            for stream in self._streams.values():
-                if not stream.is_taken_up:
-                    self._heart.beat(OPEN_S)
-                    stream.take_up(self._writer)
+            for stream in (s for s in self._streams.values() if not s.is_taken_up):
+                self._heart.beat(OPEN_S)
+                stream.take_up(self._writer)
         except LedgerError as error:
             self._ledger_failed(error)
             return False
