@@ -16,7 +16,6 @@ database's file is damaged, it is set aside, and the agent begins again with a n
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ssn_agent.capture.settings import ZeroMqSource
@@ -38,6 +37,7 @@ from ssn_agent.ledger.status import (
     with_supervisor,
 )
 from ssn_agent.ledger.stream import PendingTriggers
+from ssn_agent.ledger.unwritten import Unwritten
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
@@ -89,6 +89,7 @@ class LedgerProcess:
         client_id = f"ssn-{settings.station}".replace("/", "-")
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
         self._outbox = Outbox(self._link, self._writer)
+        self._unwritten = Unwritten(self._streams, self._messages, self._link, self._topics)
         takes_triggers = [
             n for n, c in settings.cameras.items() if isinstance(c.source, ZeroMqSource)
         ]
@@ -107,7 +108,6 @@ class LedgerProcess:
         self._metrics_at = 0.0
         self._figures = Figures(settings.cameras)
         self._models: dict[str, ModelNote] = {}
-        self._sent_unwritten: set[tuple[str, int]] = set()
         self._note_settings_at: float | None = 0.0
         """None: the settings in force are noted."""
 
@@ -145,7 +145,7 @@ class LedgerProcess:
             if isinstance(event, Connected):
                 self._status_at = 0.0
                 self._models.clear()
-                self._sent_unwritten.clear()
+                self._unwritten.forget()
         self._triggers.turn()
         self._integrity.turn()
         self._write()
@@ -181,7 +181,7 @@ class LedgerProcess:
     def _write(self) -> None:
         """Steps 1 to 3."""
         if time.monotonic() < self._retry_at or not self._take_up():
-            self._go_on_unwritten()
+            self._unwritten.go_on(connected=self._outbox.connected)
             return
         due = self._due()
         acks_are_due = self._ack_at is not None and time.monotonic() >= self._ack_at
@@ -197,14 +197,14 @@ class LedgerProcess:
         except LedgerError as error:
             self._outbox.put_back(delivery)
             self._ledger_failed(error)
-            self._go_on_unwritten()
+            self._unwritten.go_on(connected=self._outbox.connected)
             return
         self._figures.committed(time.monotonic() - began, (item for _, item, _ in due), delivery)
         self._ack_at = None
         if self._ledger_problem is not None:
             logger().info("the ledger can be written again")
             self._ledger_problem = None
-            self._sent_unwritten.clear()
+            self._unwritten.forget()
         for stream, item, decision in due:
             stream.committed(item.entry, decision)
         if due:
@@ -243,37 +243,6 @@ class LedgerProcess:
         self._ledger_problem = str(error)
         self._retry_at = time.monotonic() + LEDGER_RETRY_S
         self._writer.close()  # or its file would hold a read-only file system back from a new mount
-
-    def _go_on_unwritten(self) -> None:
-        """Decide and send what cannot be committed now; count what the journal cannot keep."""
-        for stream in self._streams.values():
-            stream.refresh()
-            stream.decide(time.monotonic_ns(), time.time_ns())
-        self._send_unwritten(self._unsent())
-        for name, stream in self._streams.items():
-            self._sent_unwritten -= {(name, number) for number in stream.give_up_spilled()}
-
-    def _unsent(self) -> Iterator[Decided]:
-        """Yield what was not sent yet, made only when asked for: there may be thousands."""
-        for name, stream in self._streams.items():
-            unsent = (n for n in stream.decided if (name, n) not in self._sent_unwritten)
-            for entry in map(stream.journal.read, unsent):
-                if entry is not None and entry.decision is not None:
-                    header, now_ns = stream.journal.header, time.monotonic_ns()
-                    yield self._messages.decided(header, entry, entry.decision, now_ns)
-
-    def _send_unwritten(self, items: Iterable[Decided]) -> None:
-        """Send once, marked, what cannot be committed now; it stays in the journal."""
-        if not self._outbox.connected:
-            return
-        for item in items:
-            key = (item.header.camera, item.entry.sequence)
-            if key not in self._sent_unwritten:
-                marked = item.message.model_copy(update={"durable": False})
-                topic = self._topics.verdict(item.header.camera)
-                if self._link.publish(topic, marked.model_dump_json()) is None:
-                    return  # no room at present
-                self._sent_unwritten.add(key)
 
     def _deliver(self) -> None:
         """Step 4."""

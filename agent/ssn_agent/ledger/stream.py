@@ -1,6 +1,6 @@
 """The ledger's view of one camera's journal: what is pending, and what is due now."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Decision, SpillNote
@@ -133,12 +133,13 @@ class PendingTriggers:
         if decision.reason is InvalidReason.LATE:
             self._await_late.append(entry.sequence)
 
-    def give_up_spilled(self) -> list[int]:
+    def give_up_spilled(self, told: Collection[int] | None = None) -> list[int]:
         """Count spilled triggers as INVALID(ledger), let their records go; return their numbers.
 
-        In this order: a process that dies in between has counted one, and the next one knows.
+        `told`: those that may go; None: all. In this order: a process that dies in between has
+        counted one, and the next one knows.
         """
-        given_up = sorted(self._spilled & self._decided)
+        given_up = sorted(n for n in self._spilled & self._decided if told is None or n in told)
         for sequence in given_up:
             note = self.journal.spill_note()
             if sequence > note.last:
