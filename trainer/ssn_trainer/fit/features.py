@@ -109,7 +109,7 @@ class FeatureStore:
 
     def remove(self) -> None:
         """Remove the files of these very weights and this size."""
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)  # at worst they stay, and cost room alone
         self._filled.clear()
 
     def _path(self, sample: Sample, flip: int) -> Path:
