@@ -4,7 +4,8 @@
 
 DATA holds `magnetic_tile`, `ksdd` and `mvtec_screw` and the backbone's weights. A work whose file
 is there already is not run again, so that a run which was cut off can be gone on with. The first
-work of a data set computes its features, the others find them: `features_cached` says which.
+work of a data set computes its features, the others find them: `features_cached` says which. Those
+with masks train their backbone, and compute their own.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from ssn_contract.manifest import Head, Regime
 from ssn_trainer import cli
 from ssn_trainer.data.samples import load
 from ssn_trainer.data.split import split
-from ssn_trainer.fit import loop
+from ssn_trainer.fit import end_to_end, loop
 from ssn_trainer.fit.job import Fitted, Learned, fit, learn
 from ssn_trainer.fit.order import Order
 from ssn_trainer.pack.bundle import Labelled, Packed, Title, pack
@@ -77,10 +77,11 @@ def learn_from_folder(wanted: Order, console: Console | None = None) -> Learned:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_cell_steps() -> Iterator[None]:
-    """A map from noise over a few small images needs fewer steps than one over a line's."""
+def few_steps_an_epoch() -> Iterator[None]:
+    """A few small images need fewer steps than a line's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_CELL_STEPS", 16)
+        patch.setattr(end_to_end, "_STEPS", 8)
         yield
 
 

@@ -276,7 +276,7 @@ def test_novelty_keeps_what_good_parts_differ_in_most_however_the_images_are_bat
     values = torch.cat([values, torch.randn(4000, 1, generator=generator).double()], dim=1)
     values = torch.cat([values, torch.ones(4000, 1).double()], dim=1)  # one that never varies
     novelty, at_once = Novelty(4, 1), Novelty(4, 1)
-    set_novelty(novelty, iter(values.split(300)), 1)
+    set_novelty(novelty, iter(torch.split(values, 300)), 1)
     set_novelty(at_once, iter([values]), 1)
     assert novelty.mean.tolist() == pytest.approx(values.mean(dim=0).tolist(), abs=1e-5)
     assert novelty.scale.tolist() == pytest.approx(

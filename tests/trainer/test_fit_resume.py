@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -21,11 +23,11 @@ from torch import Tensor
 from ssn_agent.bundles.archive import Bundle
 from ssn_contract.manifest import Regime
 from ssn_trainer.errors import TrainingError
-from ssn_trainer.fit import job, loop
+from ssn_trainer.fit import end_to_end, job, loop
 from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.job import Learned
 from ssn_trainer.fit.loss import batch_loss
-from ssn_trainer.fit.state import TrainingState
+from ssn_trainer.fit.state import State
 
 from .conftest import SIZE, draw_parts, learn_from_folder, order
 
@@ -52,7 +54,7 @@ def cut_off(data: Path, out: Path, after: int, patch: pytest.MonkeyPatch, **opti
     """Train until the checkpoint of an epoch is written, and no further."""
     whole = Checkpoint.write
 
-    def write(self: Checkpoint, state: TrainingState) -> None:
+    def write(self: Checkpoint, state: State) -> None:
         whole(self, state)
         if state.epoch == after:
             raise CutOff
@@ -106,11 +108,13 @@ def out(features: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "options",
     [
-        {"epochs": 3},  # averaged weights, the best epoch kept
+        {"epochs": 3, "regime": Regime.WEAK, "adaptor": "none"},  # averaged weights, the best kept
+        # Backbone and head; the second epoch looks where the map of the first is highest.
+        {"epochs": 2, "regime": Regime.MIXED, "masks": 2},
         # Two optimizers, and a grid on which noise finds room.
         {"epochs": 2, "noise": "learned", "height": 64, "width": 64},
     ],
-    ids=["default", "learned-noise"],
+    ids=["head", "end-to-end", "learned-noise"],
 )
 def test_what_is_cut_off_after_any_epoch_ends_as_if_it_had_not_been(
     few: Path, out: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
@@ -136,7 +140,7 @@ def test_heads_that_were_trained_before_the_cut_are_not_trained_again(
     forget(uncut)
     whole, cuts = Checkpoint.write, iter([False, False, True])  # after the second head's first
 
-    def write(self: Checkpoint, state: TrainingState) -> None:
+    def write(self: Checkpoint, state: State) -> None:
         whole(self, state)
         if next(cuts):
             raise CutOff
@@ -177,7 +181,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(
         monkeypatch.setattr(
             job,
             "build_network",
-            lambda o, *rest: network(order(o.data, o.out, None, seed=9), *rest),
+            lambda o, *rest: network(replace(o, seed=9), *rest),
         )
     else:
         monkeypatch.setattr("ssn_trainer.fit.checkpoint._code_digest", lambda: "other")
@@ -197,10 +201,13 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(
     assert "epoch 1:" in said
 
 
+@pytest.mark.parametrize(
+    ("module", "options"), [(loop, {"noise": "gaussian"}), (end_to_end, {})], ids=["head", "all"]
+)
 def test_a_loss_that_is_no_number_keeps_the_last_good_state_and_says_where(
-    few: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, out: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, options: Options
 ) -> None:
-    cut_off(few, out, 1, monkeypatch)
+    cut_off(few, out, 1, monkeypatch, **options)
     before = (out / CHECKPOINT).read_bytes()
     calls = [0]
 
@@ -208,9 +215,9 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state_and_says_where(
         calls[0] += 1
         return batch_loss(*arguments, **options) * (torch.nan if calls[0] == 5 else 1)
 
-    monkeypatch.setattr(loop, "batch_loss", sick)
+    monkeypatch.setattr(module, "batch_loss", sick)
     with pytest.raises(TrainingError, match=r"epoch 2: the loss of step 5 \(.*png.*after epoch 1"):
-        fitted(few, out)
+        fitted(few, out, **options)
     assert (out / CHECKPOINT).read_bytes() == before
 
 
@@ -218,8 +225,8 @@ def process(data: Path, out: Path) -> "subprocess.Popen[str]":
     command = [
         *(sys.executable, "-m", "ssn_trainer.cli", "fit", data, "--out", out, "--regime", "full"),
         *("--weights", "none", "--image-size", 32, "--batch", 4, "--group-by", ".*"),
-        *("--name", "plates", "--bundle-version", 1, "--device", "cpu", "--epochs", 6),
-        *("--noise", "gaussian", "--precisions", "none"),
+        *("--name", "plates", "--bundle-version", 1, "--device", "cpu", "--epochs", 3),
+        *("--precisions", "none"),
     ]
     return subprocess.Popen(
         [str(word) for word in command],

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from ssn_agent.atomic import write_atomically
 from ssn_agent.frames import pixels
 from ssn_trainer.data import images
-from ssn_trainer.fit.state import TrainingState
+from ssn_trainer.fit.state import State
 
 _SOURCE = Path(__file__).resolve().parents[1]
 
@@ -29,7 +29,7 @@ class Checkpoint:
         text = json.dumps({**facts, "code": _code_digest()}, sort_keys=True)
         self._digest = hashlib.sha256(text.encode()).hexdigest()
 
-    def resume(self, state: TrainingState) -> None:
+    def resume(self, state: State) -> None:
         """Bring `state` to where the last finished epoch left it, where there is one to go on from.
 
         A file of another training, or a damaged one, is said so and passed over.
@@ -49,7 +49,7 @@ class Checkpoint:
         state.restore(tensors, json.loads(header["state"]))
         self._say(f"going on after epoch {state.epoch}, from {self.path}; --fresh begins anew")
 
-    def write(self, state: TrainingState) -> None:
+    def write(self, state: State) -> None:
         """Replace the file. Raises OSError."""
         header = {"digest": self._digest, "state": json.dumps(state.facts())}
         write_atomically(self.path, save(state.tensors(), header))

@@ -1,7 +1,8 @@
-"""Frozen features, computed once: one safetensors file an image in a cache folder."""
+"""Backbone features, computed once: one safetensors file an image in a cache folder."""
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -105,6 +106,11 @@ class FeatureStore:
             for layers in zip(*pairs, strict=True)
         )
         return layer2, layer3
+
+    def remove(self) -> None:
+        """Remove the files of these very weights and this size."""
+        shutil.rmtree(self._folder, ignore_errors=True)  # at worst they stay, and cost room alone
+        self._filled.clear()
 
     def _path(self, sample: Sample, flip: int) -> Path:
         return self._folder / f"{sample.digest}-{flip}.safetensors"

@@ -19,6 +19,7 @@ from ssn_trainer.fit.decision import (
     standardise,
     weigh_pooled,
 )
+from ssn_trainer.fit.end_to_end import train_end_to_end
 from ssn_trainer.fit.features import FLIPS, FeatureStore
 from ssn_trainer.fit.loop import Trained
 from ssn_trainer.fit.members import add_noise_member, build_head, choose_recipe, train_members
@@ -129,20 +130,35 @@ def learn(order: Order, parts: Split, console: Console) -> Learned:
     seen = visible(shown, regime)
     recipe = choose_recipe(order, regime)
     network = build_network(order, recipe, regime).to(device)
-    store = FeatureStore(network.extractor, order.out / CACHE, order.height, order.width, device)
+    cache = order.out / CACHE
+    store = FeatureStore(network.extractor, cache, order.height, order.width, device)
+    if recipe.lr_backbone:
+        trained, checkpoints = train_end_to_end(
+            network, store, seen, regime, recipe, order, console
+        )
+        # Of the backbone as it is now: other weights, another folder.
+        store = FeatureStore(network.extractor, cache, order.height, order.width, device)
+        _fill(store, seen, recipe, console)
+    else:
+        _fill(store, seen, recipe, console)
+        if recipe.standardise:
+            standardise(network, store, [s for s in seen.train if s.label == "good"])
+        trained, checkpoints = train_members(network, store, seen, regime, recipe, order, console)
+        if recipe.noise_member:
+            checkpoints += add_noise_member(network, store, seen, recipe, order, console)
+    set_decision(network, store, seen.train, recipe)
+    weigh_pooled(network, store, seen.tune, recipe, console.print)
+    if recipe.lr_backbone:
+        store.remove()  # no other fit has this backbone
+    masks = sum(s.mask is not None for s in seen.train)
+    return Learned(network, regime, recipe, parts, masks, trained, checkpoints)
+
+
+def _fill(store: FeatureStore, seen: Split, recipe: Recipe, console: Console) -> None:
     images = len(seen.train) * (FLIPS if recipe.flips else 1) + len(seen.tune)
     with progress(console, "features", images) as advance:
         store.fill(seen.train, flips=recipe.flips, advance=advance)
         store.fill(seen.tune, flips=False, advance=advance)
-    if recipe.standardise:
-        standardise(network, store, [s for s in seen.train if s.label == "good"])
-    trained, checkpoints = train_members(network, store, seen, regime, recipe, order, console)
-    if recipe.noise_member:
-        checkpoints += add_noise_member(network, store, seen, recipe, order, console)
-    set_decision(network, store, seen.train, recipe)
-    weigh_pooled(network, store, seen.tune, recipe, console.print)
-    masks = sum(s.mask is not None for s in seen.train)
-    return Learned(network, regime, recipe, parts, masks, trained, checkpoints)
 
 
 def _settings(order: Order, learned: Learned) -> dict[str, object]:

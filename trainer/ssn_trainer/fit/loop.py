@@ -16,7 +16,7 @@ from ssn_trainer.fit.checkpoint import Checkpoint
 from ssn_trainer.fit.features import FLIPS, FeatureStore, mixed_precision
 from ssn_trainer.fit.loss import batch_loss
 from ssn_trainer.fit.recipe import Recipe
-from ssn_trainer.fit.state import TrainingState
+from ssn_trainer.fit.state import State, TrainingState
 from ssn_trainer.fit.truth import Truth, Truths
 from ssn_trainer.fit.tune import tune_loss
 from ssn_trainer.model.network import Network
@@ -35,7 +35,6 @@ class Trained:
 
     epochs: int
     best_epoch: int
-    tune_loss: float
 
 
 def train(
@@ -65,20 +64,15 @@ def train(
             loss = _walk(network, store, parts.train, learnt, state, supervised=supervised)
             head = state.candidate
             tune = tune_loss(network, head, store, parts.tune, tuned, recipe, supervised=supervised)
-            _refuse_nan(tune, "the tune loss")
+            refuse_nan(tune, "the tune loss")
         except FloatingPointError as error:
-            kept = f"; the state after epoch {state.epoch} is in {checkpoint.path}"
-            msg = (
-                f"epoch {epoch}: {error}{kept if state.epoch else ''}; look for damaged images or "
-                "weights, or fit again with another --seed or --batch"
-            )
-            raise TrainingError(msg) from error
+            raise diverged(error, state, checkpoint) from error
         state.finish_epoch(tune)
         checkpoint.write(state)
         report(epoch, loss, tune)
     state.head.load_state_dict(state.best_weights)
     state.head.eval()
-    return Trained(state.epoch, state.best_epoch, state.best)
+    return Trained(state.epoch, state.best_epoch)
 
 
 def _walk(
@@ -93,7 +87,7 @@ def _walk(
     """Train for one epoch; return the mean loss. Raises FloatingPointError before a bad step."""
     head, recipe = state.head.train(), state.recipe
     losses: list[float] = []
-    batches = list(_batches(samples, recipe, state.batch_draws))
+    batches = list(draw_batches(samples, recipe, state.batch_draws))
     draws = max(1, round(_CELL_STEPS / len(batches))) if recipe.cells else 1
     for batch, flips in batches:
         layers = store.batch(batch, flips)
@@ -115,7 +109,7 @@ def _walk(
                     adversarial=adversarial,
                 )
             losses.append(float(loss.detach()))
-            _refuse_nan(
+            refuse_nan(
                 losses[-1], f"the loss of step {step} ({', '.join(s.name for s in batch[:3])}…)"
             )
             _step(state, loss, adversarial=adversarial, clip=supervised)
@@ -152,15 +146,16 @@ def _step(state: TrainingState, loss: torch.Tensor, *, adversarial: bool, clip: 
     state.average.update_parameters(state.head)
 
 
-def _batches(
-    samples: Sequence[Sample], recipe: Recipe, order: np.random.Generator
+def draw_batches(
+    samples: Sequence[Sample], recipe: Recipe, order: np.random.Generator, steps: int | None = None
 ) -> Iterator[tuple[list[Sample], list[int]]]:
     """One epoch: shuffled batches, the rest that fills none left out, and a flip for each image.
 
-    Balanced, half of each batch is bad, and the rarer images come more often.
+    Balanced, half of each batch is bad, and the rarer images come more often. Without `steps` all
+    images come, where there are enough for an epoch.
     """
     size = min(recipe.batch, len(samples))
-    steps = max(_MIN_STEPS, len(samples) // size)
+    steps = steps or max(_MIN_STEPS, len(samples) // size)
     classes = [list(samples)]
     if recipe.balanced:
         classes = [[s for s in samples if s.label == label] for label in ("bad", "good")]
@@ -183,7 +178,18 @@ def _walk_through(
     return [samples[i] for i in indices[:count]]
 
 
-def _refuse_nan(loss: float, what: str) -> None:
+def refuse_nan(loss: float, what: str) -> None:
+    """Raise FloatingPointError for a loss that is no number."""
     if not math.isfinite(loss):
         msg = f"{what} is no longer a number"
         raise FloatingPointError(msg)
+
+
+def diverged(error: FloatingPointError, state: State, checkpoint: Checkpoint) -> TrainingError:
+    """Return what to say of an epoch that `refuse_nan` has ended."""
+    done = state.epoch
+    kept = f"; the state after epoch {done} is in {checkpoint.path}" if done else ""
+    return TrainingError(
+        f"epoch {done + 1}: {error}{kept}; look for damaged images or weights, or fit again with "
+        "another --seed or --batch"
+    )

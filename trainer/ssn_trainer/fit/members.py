@@ -34,11 +34,11 @@ def train_members(
 ) -> tuple[Trained, tuple[Checkpoint, ...]]:
     """Train the recipe's members, each by a seed of its own; the network gets their mean.
 
-    `kind` is said before what is reported of each. Epochs are those of the longest training, the
-    tune loss is the mean. Raises as `train` does.
+    `kind` is said before what is reported of each. Epochs are those of the longest training.
+    Raises as `train` does.
     """
     heads, trained, checkpoints = [], [], []
-    deciding = _deciding(order, recipe, regime, store, seen)
+    decided = deciding(order, recipe, regime, store, seen)
     with progress(console, "training", recipe.members * recipe.epochs) as advance:
         for member in range(recipe.members):
             which = f"{kind}{member + 1} of {recipe.members}, " if recipe.members > 1 else kind
@@ -52,7 +52,7 @@ def train_members(
             network.to(store.device).to(memory_format=torch.channels_last)
             number = f".{member + 1}" if recipe.members > 1 else ""
             path = order.out / f"{order.name}{number}.checkpoint.safetensors"
-            checkpoint = Checkpoint(path, {**deciding, "member": member}, console.print)
+            checkpoint = Checkpoint(path, {**decided, "member": member}, console.print)
             if order.fresh:
                 checkpoint.remove()
             trained.append(train(network, store, seen, regime, recipe, seed, checkpoint, report))
@@ -61,9 +61,7 @@ def train_members(
     if len(heads) > 1:
         leans = [head for head in heads if isinstance(head, LeanHead)]
         network.head = sum_head(leans, [1 / len(leans)] * len(leans))
-    losses = [one.tune_loss for one in trained]
-    longest = max(trained, key=lambda one: one.epochs)
-    return replace(longest, tune_loss=sum(losses) / len(losses)), tuple(checkpoints)
+    return max(trained, key=lambda one: one.epochs), tuple(checkpoints)
 
 
 def add_noise_member(
@@ -140,7 +138,7 @@ def build_head(order: Order, recipe: Recipe, regime: Regime, channels: int, seed
     return SuperSimpleNetHead(channels, recipe.hidden, recipe.cls_channels, variant, recipe.adaptor)
 
 
-def _deciding(
+def deciding(
     order: Order, recipe: Recipe, regime: Regime, store: FeatureStore, seen: Split
 ) -> dict[str, object]:
     """Return all that decides the outcome of a training, as JSON takes it."""

@@ -75,6 +75,8 @@ class Recipe:
     """Weight of the map's losses against the score's."""
     score_gamma: float
     """Focal exponent of the score's loss: 4 as published; 0 is plain cross-entropy."""
+    lr_backbone: float
+    """Rate of the backbone, which then learns with the head, from masks; 0: it is frozen."""
     patience: int
     """Epochs without a better tune loss after which training stops; 0: never, and no best kept."""
 
@@ -110,6 +112,7 @@ _PUBLISHED = Recipe(
     balanced=False,
     map_weight=1.0,
     score_gamma=4.0,
+    lr_backbone=0.0,
     patience=0,
 )
 
@@ -188,6 +191,9 @@ def make_recipe(
         )
     if preset == "default" and regime in {Regime.MIXED, Regime.FULL}:
         recipe = replace(recipe, map_loss="coverage", map_weight=20.0)
+        if recipe.head is Head.LEAN and not (adaptor or noise or noise_scale):
+            # A backbone that has seen the training images has none left to learn noise over.
+            recipe = replace(recipe, lr_backbone=1e-4, epochs=12, patience=0, noise_member=False)
     if noise is not None or noise_scale is not None:
         default = _LEARNED_SCALE[preset] if noise == "learned" else recipe.noise_scale
         recipe = replace(recipe, noise=noise or "gaussian", noise_scale=noise_scale or default)

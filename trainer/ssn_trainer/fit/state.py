@@ -22,28 +22,85 @@ _RISE = 0.3
 _START = 0.04
 
 
-class TrainingState:
-    """Weights, their average, optimizers, random draws, and the best epoch so far."""
+class State:
+    """Modules, their optimizers and random draws, and how many epochs are finished."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        seed: int,
+    ) -> None:
+        """Start a training that changes `modules` in place; names are those of the checkpoint.
+
+        Each group of an optimizer names its highest rate, `initial_lr`.
+        """
+        self._modules = dict(modules)
+        self._optimizers = dict(optimizers)
+        self.noise_draws = torch.Generator().manual_seed(seed)
+        self.batch_draws = np.random.default_rng(seed)
+        self.epoch = 0
+        """Epochs that are finished."""
+
+    def scale_rates(self, factor: float) -> None:
+        """Set the learning rates to this share of their highest."""
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def step(self) -> None:
+        """Let every optimizer take a step."""
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the state, by names that `restore` knows."""
+        named = {"noise_draws": self.noise_draws.get_state()}
+        for part, module in self._modules.items():
+            named |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
+        for part, optimizer in self._optimizers.items():
+            for index, moments in optimizer.state_dict()["state"].items():
+                named |= {f"{part}.{index}.{name}": value for name, value in moments.items()}
+        return {name: value.contiguous() for name, value in named.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is no tensor, as JSON takes it."""
+        return {"epoch": self.epoch, "batch_draws": dict(self.batch_draws.bit_generator.state)}
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Take over what `tensors` and `facts` of a state of the same training gave."""
+        self.epoch = facts["epoch"]
+        self.batch_draws.bit_generator.state = facts["batch_draws"]
+        self.noise_draws.set_state(tensors["noise_draws"])
+        for part, module in self._modules.items():
+            module.load_state_dict(_under(tensors, part))
+        for part, optimizer in self._optimizers.items():
+            _restore_moments(optimizer, _under(tensors, part))
+
+
+class TrainingState(State):
+    """Of a head's training, with the average of its weights and the best epoch so far."""
 
     def __init__(self, network: Network, recipe: Recipe, seed: int) -> None:
         """Start a training of the network's head, which is changed in place."""
-        device = network.feature_mean.device
         self.recipe = recipe
         self.head: AnyHead = network.head
         keep = get_ema_multi_avg_fn(recipe.averaging)  # type: ignore[no-untyped-call]  # torch's
         self.average = AveragedModel(self.head, multi_avg_fn=keep, use_buffers=True)
         self.optimizer = _optimizer(self.head, recipe)
+        modules: dict[str, nn.Module] = {"head": self.head, "average": self.average}
+        optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": self.optimizer}
         self.learned: NoiseGenerator | None = None
         self.learned_optimizer: torch.optim.Optimizer | None = None
         if recipe.noise == "learned":
             torch.manual_seed(seed)
-            self.learned = NoiseGenerator(network.extractor.channels, recipe.noise_scale).to(device)
+            self.learned = NoiseGenerator(network.extractor.channels, recipe.noise_scale)
+            self.learned.to(network.feature_mean.device)
             groups = [{"params": list(self.learned.parameters()), "initial_lr": recipe.lr_heads}]
             self.learned_optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-        self.noise_draws = torch.Generator().manual_seed(seed)
-        self.batch_draws = np.random.default_rng(seed)
-        self.epoch = 0
-        """Epochs that are finished."""
+            modules["learned"] = self.learned
+            optimizers["learned_optimizer"] = self.learned_optimizer
+        super().__init__(modules, optimizers, seed)
         self.best, self.best_epoch = math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
 
@@ -61,10 +118,9 @@ class TrainingState:
 
     def set_rates(self, done: float) -> None:
         """Set the learning rates of a step, `done` being the share of the training before it."""
-        factor = _one_cycle(done) if self.recipe.schedule == "one-cycle" else _by_steps(done)
-        for optimizer in self._optimizers().values():
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+        self.scale_rates(
+            one_cycle(done) if self.recipe.schedule == "one-cycle" else _by_steps(done)
+        )
 
     def finish_epoch(self, tune: float) -> None:
         """Count an epoch; keep its averaged weights where its tune loss is the best so far."""
@@ -75,46 +131,19 @@ class TrainingState:
             self.best_weights = {name: value.clone() for name, value in weights.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors of the state, by names that `restore` knows."""
-        named = {f"best.{name}": value for name, value in self.best_weights.items()}
-        named["noise_draws"] = self.noise_draws.get_state()
-        for part, module in self._modules().items():
-            named |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
-        for part, optimizer in self._optimizers().items():
-            for index, moments in optimizer.state_dict()["state"].items():
-                named |= {f"{part}.{index}.{name}": value for name, value in moments.items()}
-        return {name: value.contiguous() for name, value in named.items()}
+        """Return all tensors of the state, the best epoch's weights among them."""
+        best = {f"best.{name}": value.contiguous() for name, value in self.best_weights.items()}
+        return super().tensors() | best
 
     def facts(self) -> dict[str, Any]:
-        """Return what is no tensor, as JSON takes it."""
-        return {
-            "epoch": self.epoch,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "batch_draws": dict(self.batch_draws.bit_generator.state),
-        }
+        """Return what is no tensor, which epoch was the best among it."""
+        return super().facts() | {"best": self.best, "best_epoch": self.best_epoch}
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Take over what `tensors` and `facts` of a state of the same recipe and data gave."""
-        self.epoch, self.best = facts["epoch"], facts["best"]
-        self.best_epoch = facts["best_epoch"]
-        self.batch_draws.bit_generator.state = facts["batch_draws"]
-        self.noise_draws.set_state(tensors["noise_draws"])
+        super().restore(tensors, facts)
+        self.best, self.best_epoch = facts["best"], facts["best_epoch"]
         self.best_weights = _under(tensors, "best")
-        for part, module in self._modules().items():
-            module.load_state_dict(_under(tensors, part))
-        for part, optimizer in self._optimizers().items():
-            _restore_moments(optimizer, _under(tensors, part))
-
-    def _modules(self) -> dict[str, nn.Module]:
-        modules: dict[str, nn.Module] = {"head": self.head, "average": self.average}
-        return modules if self.learned is None else {**modules, "learned": self.learned}
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        optimizers = {"optimizer": self.optimizer}
-        if self.learned_optimizer is not None:
-            optimizers["learned_optimizer"] = self.learned_optimizer
-        return optimizers
 
 
 def _optimizer(head: AnyHead, recipe: Recipe) -> torch.optim.Optimizer:
@@ -132,7 +161,7 @@ def _by_steps(done: float) -> float:
     return _DECAY ** sum(done >= milestone for milestone in _MILESTONES)
 
 
-def _one_cycle(done: float) -> float:
+def one_cycle(done: float) -> float:
     """Half a cosine up, half a cosine down to nothing."""
     if done < _RISE:
         return _START + (1 - _START) * (1 - math.cos(math.pi * done / _RISE)) / 2

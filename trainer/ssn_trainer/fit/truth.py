@@ -46,6 +46,24 @@ class Truth:
         bad = self.bad.any(dim=0, keepdim=True)
         return Truth(bad, of(self.anomalous), of(self.known), of(self.coverage))
 
+    def window(self, rows: slice, columns: slice) -> "Truth":
+        """Return what is known of some rows and columns of cells; of the image what it was."""
+
+        def of(values: Tensor) -> Tensor:
+            return values[:, rows, columns]
+
+        return Truth(self.bad, of(self.anomalous), of(self.known), of(self.coverage))
+
+    @staticmethod
+    def join(truths: "Sequence[Truth]") -> "Truth":
+        """Return several batches of one grid as one."""
+        return Truth(
+            torch.cat([one.bad for one in truths]),
+            torch.cat([one.anomalous for one in truths]),
+            torch.cat([one.known for one in truths]),
+            torch.cat([one.coverage for one in truths]),
+        )
+
     def to(self, device: torch.device) -> "Truth":
         """Return the same on a device."""
         return Truth(

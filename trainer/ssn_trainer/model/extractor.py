@@ -1,4 +1,4 @@
-"""The frozen feature extractor: pixels to merged features (SuperSimpleNet, section 3.1)."""
+"""The feature extractor: pixels to merged features (SuperSimpleNet, section 3.1)."""
 
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from ssn_trainer.errors import WeightsError
 
 
 class Extractor(nn.Module):
-    """uint8 pixels to features of a backbone that is never trained here."""
+    """uint8 pixels to features of a backbone that is frozen, unless `fit.end_to_end` trains it."""
 
     mean: Tensor
     std: Tensor
