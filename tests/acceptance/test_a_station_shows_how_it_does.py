@@ -245,7 +245,9 @@ def test_the_status_of_a_running_agent_is_shown_live_on_a_terminal_and_once_with
 def on_a_terminal(agent: Agent) -> tuple[Any, "subprocess.Popen[bytes]"]:
     """Start it in a pseudo-terminal; return what reads all that it has drawn, without colours."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "ssn_agent.cli", "status", "-c", str(agent.config)]
+    # A shell's job in the background, as these tests may be, has Ctrl-C ignored, and its children.
+    heed = ["env", "--default-signal=INT"]
+    command = [*heed, sys.executable, "-m", "ssn_agent.cli", "status", "-c", str(agent.config)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "30"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)

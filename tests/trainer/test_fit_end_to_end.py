@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssn_contract.manifest import Head, Regime
 from ssn_trainer.data.samples import Sample, load
+from ssn_trainer.errors import TrainingError
 from ssn_trainer.fit import end_to_end
 from ssn_trainer.fit.job import CACHE, Learned, build_network
 from ssn_trainer.fit.recipe import Preset, make_recipe
@@ -72,6 +73,16 @@ def test_a_backbone_learns_but_for_its_batch_norms_statistics_and_leaves_no_feat
     assert not any(p.requires_grad for p in trained.network.extractor.parameters())
     (kept,) = (out / CACHE).iterdir()  # of the backbone as it was, for the next fit
     assert len(list(kept.iterdir())) == sum(s.label == "good" for s in trained.parts.train)
+
+
+def test_a_gradient_that_is_no_number_stops_the_training_and_leaves_the_last_good_state(
+    plates: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.inf))
+    wanted = order(plates, out, Regime.FULL, fresh=True)
+    with pytest.raises(TrainingError, match="the gradient of step 1"):
+        learn_from_folder(wanted)
+    assert not list(out.glob("*.checkpoint.safetensors"))
 
 
 def test_a_trained_backbone_shows_defects_more_exactly_than_a_frozen_one(

@@ -269,6 +269,13 @@ def test_with_too_few_good_images_to_tune_on_novelty_stays_out_and_that_is_said(
     assert "good images to tune on: the score is the map's alone" in console.export_text()
 
 
+def test_novelty_of_a_narrow_backbone_leaves_something_beside_its_directions() -> None:
+    values = torch.randn(500, 16, generator=torch.Generator().manual_seed(3)).double()
+    novelty = Novelty(16, 256)
+    set_novelty(novelty, iter([values]), 256)
+    assert int(novelty.basis.abs().sum(dim=1).count_nonzero()) == 4
+
+
 def test_novelty_keeps_what_good_parts_differ_in_most_however_the_images_are_batched() -> None:
     generator = torch.Generator().manual_seed(3)
     shared = torch.randn(4000, 1, generator=generator).double()

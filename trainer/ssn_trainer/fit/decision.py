@@ -194,7 +194,7 @@ def set_novelty(novelty: Novelty, values: Iterator[Tensor], directions: int) -> 
     scale[scale < 1e-6] = 1.0  # what never varies has no scale
     _, vectors = torch.linalg.eigh(covariance / torch.outer(scale, scale))
     # Fewer directions than values, or nothing would be beside them.
-    kept = min(directions, count // 4)
+    kept = min(directions, count // 4, len(mean) // 4)
     novelty.mean.copy_(mean)
     novelty.scale.copy_(scale)
     novelty.basis[:kept].copy_(vectors[:, -kept:].T)  # the largest come last

@@ -52,7 +52,8 @@ def train_end_to_end(
 
     `store` is of the backbone as it was; its key is that of the checkpoint. Nothing is chosen by
     the tune part: it says later what terms are worth that have learned from no image of it. Same
-    seed, samples and machine: same weights. Raises TrainingError, DataError, OSError.
+    seed, samples and machine: same weights, on a processor (GPUs add up in any order). Raises
+    TrainingError, DataError, OSError.
     """
     good = [s for s in seen.train if s.label == "good"]
     some = good[:: -(-len(good) // _STANDARDISED_BY)]
@@ -95,7 +96,7 @@ def _train(
     checkpoint.resume(state)
     while state.epoch < recipe.epochs:
         try:
-            early = state.epoch < _MASKS_ALONE * recipe.epochs
+            early = state.epoch < int(_MASKS_ALONE * recipe.epochs)
             loss = _walk(network, known if early else samples, truths, recipe, state)
         except FloatingPointError as error:
             raise diverged(error, state, checkpoint) from error
@@ -141,7 +142,8 @@ def _walk(
         refuse_nan(losses[-1], f"the loss of step {len(losses)} ({names}…)")
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        refuse_nan(float(norm), f"the gradient of step {len(losses)} ({names}…)")
         state.step()
     return sum(losses) / len(losses)
 
