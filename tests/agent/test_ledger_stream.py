@@ -123,6 +123,7 @@ class Station(RuleBasedStateMachine):
 
     # The ledger process, step by step.
 
+    @precondition(lambda self: not self.written)  # what is written is noted in the same turn
     @rule()
     def decide(self) -> None:
         self.stream.refresh()

@@ -6,9 +6,9 @@ force, and gives every camera a journal whose numbering is proven:
     a journal of this boot                 goes on as it is
     a journal of an earlier boot           its open triggers are closed as INVALID(lost); goes on
     a journal of which the ledger lacks    the same; a new epoch, from 1: its counts would never add
-    committed verdicts (lost, damaged, or  up again. Where the ledger is a new one, all that the
-    another station's)                     journal holds is committed to it: with the old ledger
-                                           messages may be lost
+    committed verdicts (lost, damaged, an  up again. All that the journal holds is committed to
+    older one, another station's)          the ledger that is there, as far as it lacks it: with
+                                           the other one messages may be lost
     no sound journal, ledger closed well   goes on after the ledger's last number
     and not changed since (`seal`)
     no sound journal otherwise (a crash,   a new epoch, from 1: a number could have been given out
@@ -77,14 +77,14 @@ def prepare(settings: Settings) -> None:
 
 
 def _prove_numbers(settings: Settings, files: RuntimeFiles, *, sealed: bool) -> None:
-    engine, is_new = _sound_ledger(settings.ledger_path)
+    engine = _sound_ledger(settings.ledger_path)
     messages = VerdictWriter(settings)
     writer = LedgerWriter(engine, str(settings.station), messages)
     writer.note_settings(settings.digest, settings.public_json(), "start")
     boot = boot_id()
     for camera in settings.cameras:
         path = files.journal(camera)
-        numbering = _numbering(path, camera, boot, writer, messages, is_new=is_new, sealed=sealed)
+        numbering = _numbering(path, camera, boot, writer, messages, sealed=sealed)
         if numbering is not None:
             # Before a number is given out: "closed well" must not be read of it any more.
             writer.open_stream(camera, numbering.epoch)
@@ -92,7 +92,7 @@ def _prove_numbers(settings: Settings, files: RuntimeFiles, *, sealed: bool) -> 
             Journal.create(path, header).close()
     for path in files.journals():
         if path.stem not in settings.cameras:
-            _retire(path, writer, messages, is_new=is_new)
+            _retire(path, writer, messages)
             files.pixels(path.stem).unlink(missing_ok=True)
     engine.dispose()
 
@@ -111,23 +111,18 @@ def _journals_go_on(settings: Settings, files: RuntimeFiles) -> bool:
     return True
 
 
-def _sound_ledger(path: Path) -> tuple[Engine, bool]:
-    """Return an engine on a ledger of this version's schema, and whether it begins anew.
-
-    A damaged one is set aside.
-    """
+def _sound_ledger(path: Path) -> Engine:
+    """Return an engine on a ledger of this version's schema; a damaged one is set aside."""
     finish_setting_aside(path)
-    is_new = not path.exists()
     engine = open_database(path)
     try:
         migrate(engine)
     except LedgerDamaged as error:
         logger().error("the ledger begins anew", problem=str(error))
         set_aside(path)
-        is_new = True
         engine = open_database(path)
         migrate(engine)
-    return engine, is_new
+    return engine
 
 
 def _numbering(
@@ -137,7 +132,6 @@ def _numbering(
     writer: LedgerWriter,
     messages: VerdictWriter,
     *,
-    is_new: bool,
     sealed: bool,
 ) -> Numbering | None:
     """Return how a new journal is numbered, or None where the present one goes on."""
@@ -149,7 +143,7 @@ def _numbering(
                 complete = stream.counts.closed + stream.pending == stream.triggers
                 if complete and journal.header.boot == boot:
                     return None
-                _close_triggers(journal, writer, messages, all_of_them=is_new)
+                _close_triggers(journal, writer, messages, all_of_them=not complete)
                 if complete:
                     return Numbering(journal.header.epoch, journal.head + 1)
                 logger().error("the ledger lacks verdicts; a new epoch begins", camera=camera)
@@ -160,14 +154,14 @@ def _numbering(
     return numbering_without_journal(writer.last_stream(camera) if sealed else None)
 
 
-def _retire(path: Path, writer: LedgerWriter, messages: VerdictWriter, *, is_new: bool) -> None:
+def _retire(path: Path, writer: LedgerWriter, messages: VerdictWriter) -> None:
     """Close the journal of a camera that is no longer set, and delete it."""
     try:
         with closing(Journal(path)) as journal:
             _check_camera(journal, path.stem)
             stream = follow(journal, writer)
             complete = stream.counts.closed + stream.pending == stream.triggers
-            _close_triggers(journal, writer, messages, all_of_them=is_new)
+            _close_triggers(journal, writer, messages, all_of_them=not complete)
             if complete:
                 writer.close_stream(path.stem, journal.header.epoch, journal.head)
     except JournalError as error:

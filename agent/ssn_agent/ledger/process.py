@@ -26,7 +26,7 @@ from ssn_agent.frames.layout import Decision, ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
-from ssn_agent.ledger.database import open_database
+from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.figures import Figures
 from ssn_agent.ledger.housekeeping import Housekeeping
 from ssn_agent.ledger.seal import seal
@@ -36,7 +36,7 @@ from ssn_agent.ledger.status import (
     station_status,
     with_supervisor,
 )
-from ssn_agent.ledger.stream import PendingTriggers
+from ssn_agent.ledger.stream import AT_ONCE, PendingTriggers
 from ssn_agent.ledger.unwritten import Unwritten
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import Counts, LedgerWriter
@@ -77,9 +77,9 @@ class LedgerProcess:
         self._heart.beat(OPEN_S)
         self._topics = Topics(settings.station)
         self._messages = VerdictWriter(settings)
-        self._writer = LedgerWriter(
-            open_database(settings.ledger_path), str(settings.station), self._messages
-        )
+        self._engine = open_database(settings.ledger_path)
+        self._is_migrated = False
+        self._writer = LedgerWriter(self._engine, str(settings.station), self._messages)
         self._integrity = IntegrityCheck(settings.ledger_path)
         self._housekeeping = Housekeeping(settings)
         self._streams: dict[str, PendingTriggers] = {}
@@ -201,10 +201,7 @@ class LedgerProcess:
             return
         self._figures.committed(time.monotonic() - began, (item for _, item, _ in due), delivery)
         self._ack_at = None
-        if self._ledger_problem is not None:
-            logger().info("the ledger can be written again")
-            self._ledger_problem = None
-            self._unwritten.forget()
+        self._ledger_is_well()
         for stream, item, decision in due:
             stream.committed(item.entry, decision)
         if due:
@@ -215,24 +212,38 @@ class LedgerProcess:
 
         At the start, and after an outage that was longer than the journals.
         """
+        behind = [stream for stream in self._streams.values() if not stream.is_taken_up]
         try:
+            if not self._is_migrated:  # `prepare` does it, unless the disk was full
+                self._heart.beat(OPEN_S)
+                migrate(self._engine)
+                self._is_migrated = True
             self._outbox.open()
-            for stream in (s for s in self._streams.values() if not s.is_taken_up):
+            for stream in behind:
                 self._heart.beat(OPEN_S)
                 stream.take_up(self._writer)
         except LedgerError as error:
             self._ledger_failed(error)
             return False
+        if behind:
+            self._ledger_is_well()
         return True
+
+    def _ledger_is_well(self) -> None:
+        if self._ledger_problem is not None:
+            logger().info("the ledger can be written again")
+            self._ledger_problem = None
+            self._unwritten.forget()
 
     def _due(self) -> "list[tuple[PendingTriggers, Decided, Decision]]":
         found = []
+        at_once = max(1, AT_ONCE // len(self._streams))
         for stream in self._streams.values():
             stream.refresh()
             # Read after the journal: no trigger in it is younger than this.
             monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
             header = stream.journal.header
-            for entry, decision in stream.due(monotonic_ns, utc_ns):
+            for entry, decision in stream.due(monotonic_ns, utc_ns, at_once):
                 item = self._messages.decided(header, entry, decision, monotonic_ns)
                 found.append((stream, item, decision))
         return found
@@ -290,6 +301,10 @@ class LedgerProcess:
         if self._status is not None and self._link.room:
             self._publish_status(self._status)
             self._status = None
+        if time.monotonic() >= self._metrics_at and self._link.room:  # apart: room may be for one
+            self._metrics_at = time.monotonic() + METRICS_S
+            text = station_metrics(self._files, self._settings).model_dump_json()
+            self._link.publish(self._topics.metrics, text)
 
     def _note_how_it_does(self) -> StationStatus:
         """Put it into a file for the endpoint and `ssn-agent status`; return it for the broker."""
@@ -316,10 +331,6 @@ class LedgerProcess:
     def _publish_status(self, status: StationStatus) -> None:
         text = with_supervisor(status, read_note(self._files.supervisor)).model_dump_json()
         self._link.publish(self._topics.status, text, retain=True)
-        if time.monotonic() >= self._metrics_at:
-            self._metrics_at = time.monotonic() + METRICS_S
-            text = station_metrics(self._files, self._settings).model_dump_json()
-            self._link.publish(self._topics.metrics, text)
 
     @property
     def _pending(self) -> bool:

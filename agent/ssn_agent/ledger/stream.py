@@ -10,7 +10,7 @@ from ssn_agent.log import logger
 from ssn_contract.messages import InvalidReason
 
 AT_ONCE = 500
-"""Verdicts of a camera in one commit: after an outage there are thousands, and new ones come."""
+"""Verdicts in one commit: after an outage there are thousands, and new ones come."""
 
 
 class PendingTriggers:
@@ -46,23 +46,28 @@ class PendingTriggers:
         self.refresh()
         first = min(self._decided, default=self._seen + 1)
         known = writer.committed(header.camera, header.epoch, first)
+        counts = writer.counts(header.camera, header.epoch)
         for sequence in sorted(self._decided & known):
             self.journal.commit(sequence)
             self._decided.remove(sequence)
             self._take(sequence, self.journal.read(sequence))
-        self.counts = writer.counts(header.camera, header.epoch)
-        self._tell_unkept(writer)
-        self.is_counted = self.is_taken_up = True
+        self._tell_unkept(writer, counts)
+        self.counts = counts
+        # Where they do not, `prepare` begins a new epoch at the next start.
+        self.is_counted = counts.closed + self.pending == self.triggers
+        if not self.is_counted:
+            logger().error("the ledger lacks verdicts; start the agent again", camera=header.camera)
+        self.is_taken_up = True
 
-    def _tell_unkept(self, writer: LedgerWriter) -> None:
+    def _tell_unkept(self, writer: LedgerWriter, counts: Counts) -> None:
         """Tell the database how many verdicts it lacks that were given up, once."""
         note = self.journal.spill_note()
-        lacking = self.triggers - self.counts.closed - self.pending
+        lacking = self.triggers - counts.closed - self.pending
         if not 0 < lacking <= note.count:
             return  # none; or it lacks others, too, which `prepare` says
         header, ledger = self.journal.header, InvalidReason.LEDGER
         writer.count_unkept(header.camera, header.epoch, ledger.value, lacking)
-        self.counts.add("INVALID", ledger.value, lacking)
+        counts.add("INVALID", ledger.value, lacking)
         self.journal.note_spill(SpillNote(0, note.last))
         logger().error("verdicts were counted and not kept", camera=header.camera, count=lacking)
 
@@ -115,10 +120,17 @@ class PendingTriggers:
         """Return the numbers that have a verdict which the database lacks, oldest first."""
         return sorted(self._decided)
 
-    def due(self, monotonic_ns: int, utc_ns: int) -> Iterator[tuple[Entry, Decision]]:
+    @property
+    def spilled(self) -> list[int]:
+        """Return those of them whose records are wanted for other triggers, oldest first."""
+        return sorted(self._decided & self._spilled)
+
+    def due(
+        self, monotonic_ns: int, utc_ns: int, at_once: int = AT_ONCE
+    ) -> Iterator[tuple[Entry, Decision]]:
         """Decide, and yield what is to be committed, oldest first, a bounded number at once."""
         self.decide(monotonic_ns, utc_ns)
-        for sequence in self.decided[:AT_ONCE]:
+        for sequence in self.decided[:at_once]:
             entry = self.journal.read(sequence)
             if entry is not None and entry.decision is not None:
                 yield entry, entry.decision
@@ -139,7 +151,7 @@ class PendingTriggers:
         `told`: those that may go; None: all. In this order: a process that dies in between has
         counted one, and the next one knows.
         """
-        given_up = sorted(n for n in self._spilled & self._decided if told is None or n in told)
+        given_up = [number for number in self.spilled if told is None or number in told]
         for sequence in given_up:
             note = self.journal.spill_note()
             if sequence > note.last:

@@ -3,10 +3,15 @@
 import time
 from collections.abc import Iterator, Mapping
 
+from ssn_agent.frames.layout import SPILL_RECORDS
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.publish.mqtt import BrokerLink
 from ssn_contract.topics import Topics
+
+MAX_UNTOLD = SPILL_RECORDS * 3 // 4
+"""Triggers of a camera that are only counted, and wait for the line to be told: beyond that they
+are counted untold, or the next ones would not even be counted."""
 
 
 class Unwritten:
@@ -24,27 +29,25 @@ class Unwritten:
         self._messages = messages
         self._link = link
         self._topics = topics
-        self._sent: set[tuple[str, int]] = set()
+        self._sent: dict[str, set[int]] = {name: set() for name in streams}
 
     def forget(self) -> None:
         """Send all of them again: the connection is another one, or the ledger was back."""
-        self._sent.clear()
+        for sent in self._sent.values():
+            sent.clear()
 
     def go_on(self, *, connected: bool) -> None:
-        """Decide what is due, send what the line has room for, count what no journal can keep.
-
-        What is only counted is sent before its record is another trigger's, unless there is no
-        broker.
-        """
+        """Decide what is due, send what the line has room for, count what no journal can keep."""
         for stream in self._streams.values():
             stream.refresh()
             stream.decide(time.monotonic_ns(), time.time_ns())
         if connected:
             self._send()
         for name, stream in self._streams.items():
-            told = {number for camera, number in self._sent if camera == name}
-            given_up = stream.give_up_spilled(told if connected else None)
-            self._sent -= {(name, number) for number in given_up}
+            waits = connected and len(stream.spilled) <= MAX_UNTOLD
+            self._sent[name].difference_update(
+                stream.give_up_spilled(self._sent[name] if waits else None)
+            )
 
     def _send(self) -> None:
         for item in self._unsent():
@@ -52,13 +55,22 @@ class Unwritten:
             marked = item.message.model_copy(update={"durable": False})
             if self._link.publish(self._topics.verdict(camera), marked.model_dump_json()) is None:
                 return  # no room at present
-            self._sent.add((camera, item.entry.sequence))
+            self._sent[camera].add(item.entry.sequence)
 
     def _unsent(self) -> Iterator[Decided]:
-        """Yield what was not sent yet, made only when asked for: there may be thousands."""
-        for name, stream in self._streams.items():
-            unsent = [number for number in stream.decided if (name, number) not in self._sent]
-            for entry in map(stream.journal.read, unsent):
-                if entry is not None and entry.decision is not None:
-                    header, now_ns = stream.journal.header, time.monotonic_ns()
-                    yield self._messages.decided(header, entry, entry.decision, now_ns)
+        """Yield what was not sent yet, made only when asked for: there may be thousands.
+
+        First what is only counted: its record is wanted soonest.
+        """
+        for stream in self._streams.values():
+            yield from self._unsent_of(stream, stream.spilled)
+        for stream in self._streams.values():
+            yield from self._unsent_of(stream, stream.decided)
+
+    def _unsent_of(self, stream: PendingTriggers, numbers: list[int]) -> Iterator[Decided]:
+        header = stream.journal.header
+        sent = self._sent[header.camera]
+        for entry in map(stream.journal.read, (n for n in numbers if n not in sent)):
+            if entry is not None and entry.decision is not None:
+                now_ns = time.monotonic_ns()
+                yield self._messages.decided(header, entry, entry.decision, now_ns)
