@@ -56,7 +56,7 @@ profile: setup
 	$(BIN)/python benchmarks/frame_profile.py
 
 chaos-packages:
-	@sh tests/system-packages.sh libfaketime iptables e2fsprogs
+	@sh tests/system-packages.sh libfaketime iptables e2fsprogs gcc libc6-dev
 
 chaos: setup chaos-packages
 	PYTHONPATH=tests $(BIN)/python -m chaos --fresh --out chaos-out/chaos.json
