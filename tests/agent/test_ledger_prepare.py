@@ -16,6 +16,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.ledger.backup import backup
 from ssn_agent.ledger.damage import alarms, set_asides
+from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.prepare import numbering_without_journal, prepare
 from ssn_agent.ledger.reader import open_ledger
 from ssn_agent.ledger.seal import break_seal, seal
@@ -368,3 +369,21 @@ def test_a_set_aside_that_was_cut_off_is_finished_at_the_next_start(settings: Se
     prepare(settings)
     assert Path(f"{aside}-wal").read_bytes() == b"its log"
     assert rows(settings, "SELECT count(*) FROM verdicts") == [(0,)]
+
+
+@pytest.mark.parametrize("got_as_far_as", ["the file", "the tables"])
+def test_a_start_that_was_killed_before_a_new_ledger_had_what_the_journals_hold_loses_none_of_it(
+    settings: Settings, got_as_far_as: str
+) -> None:
+    prepare(settings)
+    use(settings, 5, commit=5)
+    for path in settings.data_dir.glob("ledger.sqlite*"):
+        path.unlink()  # as one that was set aside
+    settings.ledger_path.touch()
+    if got_as_far_as == "the tables":
+        engine = open_database(settings.ledger_path)
+        migrate(engine)
+        engine.dispose()
+    prepare(settings)
+    assert rows(settings, "SELECT count(*) FROM verdicts") == [(5,)]
+    assert rows(settings, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == [(5,)]

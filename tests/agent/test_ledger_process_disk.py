@@ -87,6 +87,35 @@ def test_a_ledger_process_that_starts_on_a_disk_it_cannot_use_sends_verdicts_and
     assert "Traceback" not in ledger.log.read_text()
 
 
+def test_a_ledger_that_comes_back_to_a_quiet_line_is_well_again_without_a_part(
+    ledger: Ledger, disk: SmallDisk, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    def ledger_is(state: str) -> bool:
+        return bool(said(subscriber)) and said(subscriber)[-1]["ledger"] == state
+
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        with locked(ledger, disk):
+            ledger.start()
+            wait_until(lambda: ledger_is("faulty"), 20, "nobody says that the ledger is away")
+        wait_until(lambda: ledger_is("ok"), 20, "nobody says that the ledger is back")
+
+
+def test_a_ledger_that_a_full_disk_kept_from_being_made_is_made_when_there_is_room(
+    ledger: Ledger, disk: SmallDisk, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    for path in ledger.settings.data_dir.glob("ledger.sqlite*"):
+        path.unlink()
+    with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
+        with full(ledger, disk):
+            prepare(ledger.settings)
+            ledger.start()
+            ledger.part(Outcome.PASS)
+            wait_until(lambda: (1, "PASS", False) in verdicts(subscriber), 20, "no verdict")
+        wait_until(lambda: (1, "PASS", True) in verdicts(subscriber), 20, "not committed")
+        assert ledger.end(signal.SIGTERM) == 0
+    assert rows(ledger.settings, STORED) == [(1, "PASS")]
+
+
 def test_on_a_disk_that_becomes_full_verdicts_go_on_and_are_all_written_when_it_has_room(
     ledger: Ledger, disk: SmallDisk, mosquitto: Mosquitto, tmp_path: Path
 ) -> None:

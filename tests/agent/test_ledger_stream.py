@@ -280,6 +280,17 @@ def test_what_was_counted_and_not_kept_is_counted_once_whoever_dies_in_between(
         assert rows(settings, "SELECT count(*) FROM verdicts") == [(0,)]
 
 
+def test_counts_of_a_ledger_that_lacks_verdicts_are_not_told(tmp_path: Path) -> None:
+    _, journal, writer = start(tmp_path)
+    with closing(journal):
+        journal.capture(journal.accept(trigger()), FRAME)
+        journal.finish(1, judged(Outcome.PASS))
+        list(PendingTriggers(journal, Counts()).due(10, 20))
+        journal.commit(1)  # in a ledger that is no longer there
+        stream = follow(journal, writer)
+        assert (stream.is_counted, stream.is_taken_up) == (False, True)
+
+
 def test_a_long_outage_is_written_in_bounded_commits(tmp_path: Path) -> None:
     _, journal, writer = start(tmp_path, capacity=AT_ONCE + 10)
     with closing(journal):

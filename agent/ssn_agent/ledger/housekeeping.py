@@ -8,7 +8,6 @@ brings back is deleted again.
 import shutil
 import threading
 import time
-from contextvars import copy_context
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -92,9 +91,7 @@ class ImageRetention:
         now = time.monotonic()
         if now >= self._next_at and (self._thread is None or not self._thread.is_alive()):
             self._next_at = now + IMAGES_S
-            # In our context: the log says there which process it is.
-            run = copy_context().run
-            self._thread = threading.Thread(target=run, args=(self.look,), daemon=True)
+            self._thread = threading.Thread(target=self.look, daemon=True)
             self._thread.start()
 
     def look(self) -> None:

@@ -38,12 +38,16 @@ class LedgerReport(BaseModel):
 
 
 def write_report(path: Path, metrics: StationMetrics) -> None:
-    """Write it, whole or not at all; a folder that cannot be written costs the report alone."""
+    """Write it, whole or not at all; a folder that cannot be written costs the report alone.
+
+    Then there is none: an old one would say that the ledger process is silent.
+    """
     report = LedgerReport(at_s=time.monotonic(), metrics=metrics)
     try:
         write_atomically(path, report.model_dump_json().encode(), synced=False)
     except OSError as error:
         logger().error("the figures are not written", problem=str(error))
+        path.unlink(missing_ok=True)
 
 
 def station_metrics(files: RuntimeFiles, settings: Settings) -> StationMetrics:

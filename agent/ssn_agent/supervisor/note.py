@@ -23,12 +23,14 @@ class SupervisorNote(BaseModel):
     """What brought the settings into force."""
 
 
-def write_note(path: Path, note: SupervisorNote) -> None:
-    """Write it, whole or not at all; a folder that cannot be written costs the note alone."""
+def write_note(path: Path, note: SupervisorNote) -> bool:
+    """Write it, whole or not at all; say whether it is written: a full folder costs it alone."""
     try:
         write_atomically(path, note.model_dump_json().encode())
     except OSError as error:
         logger().error("the supervisor's note is not written", problem=str(error))
+        return False
+    return True
 
 
 def read_note(path: Path) -> SupervisorNote:

@@ -146,9 +146,8 @@ class Supervisor:
             settings=self._in_force.status(),
             changed_by=self._in_force.changed_by,
         )
-        if note != self._note:
+        if note != self._note and write_note(self._files.supervisor, note):
             self._note = note
-            write_note(self._files.supervisor, note)
             self._systemd.status(", ".join(f"{p.name} {p.state}" for p in note.processes))
 
     def _heed_reload(self) -> None:
