@@ -154,6 +154,7 @@ def test_past_the_journal_s_bound_parts_are_invalid_told_to_the_line_and_counted
                     wait_until(lambda e=expected: e in verdicts(subscriber), 60, "not told")  # type: ignore[misc]  # a default binds the loop's value
             last = ledger.journal.head
         wait_until(lambda: ledger.committed(bound), 60, "what the journal kept is not written")
+        wait_until(lambda: bool(said(subscriber)[-1]["cameras"]), 20, "no status with counts")
         assert ledger.end(signal.SIGTERM) == 0
         told = {n: verdict for n, verdict, _ in verdicts(subscriber)}
         statuses = said(subscriber)
