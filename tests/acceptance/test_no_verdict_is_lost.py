@@ -40,6 +40,7 @@ def assert_one_verdict_each(agent: Agent, received: list[Received], parts: set[s
     """Ledger and broker hold the same single verdict for each part, numbered without a gap."""
     rows = agent.query(
         "SELECT sequence, part_id, verdict FROM triggers JOIN verdicts ON id = trigger_id"
+        " ORDER BY sequence"
     )
     assert [row[0] for row in rows] == list(range(1, len(parts) + 1))
     assert {row[1] for row in rows} == parts

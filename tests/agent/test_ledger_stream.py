@@ -280,6 +280,28 @@ def test_what_was_counted_and_not_kept_is_counted_once_whoever_dies_in_between(
         assert rows(settings, "SELECT count(*) FROM verdicts") == [(0,)]
 
 
+def test_parts_that_are_judged_while_the_ledger_looks_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, journal, _ = start(tmp_path)
+    with closing(journal):
+        waiting = [journal.accept(trigger()) for _ in range(3)]
+        for sequence in waiting:
+            journal.capture(sequence, FRAME)
+        stream = PendingTriggers(journal, Counts())
+        read = journal.read
+
+        def read_while_inference_works(sequence: int) -> Entry | None:
+            entry = read(sequence)
+            while waiting:
+                journal.finish(waiting.pop(0), judged(Outcome.PASS))
+            return entry
+
+        monkeypatch.setattr(journal, "read", read_while_inference_works)
+        found = [entry.sequence for _ in range(2) for entry, _ in stream.due(10, 20, 2)]
+    assert found[:2] == [1, 2]
+
+
 def test_counts_of_a_ledger_that_lacks_verdicts_are_not_told(tmp_path: Path) -> None:
     _, journal, writer = start(tmp_path)
     with closing(journal):

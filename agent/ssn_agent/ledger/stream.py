@@ -105,7 +105,8 @@ class PendingTriggers:
         So a verdict that was decided stays the same one, whoever dies.
         """
         undecided = []
-        for sequence in self._open:
+        # Newest first: of what is judged meanwhile the older parts are seen, and none before them.
+        for sequence in reversed(self._open):
             entry = self.journal.read(sequence)
             decision = None if entry is None else decide(entry, monotonic_ns, utc_ns)
             if decision is None:
@@ -113,7 +114,7 @@ class PendingTriggers:
             else:
                 self.journal.decide(sequence, decision)
                 self._decided.add(sequence)
-        self._open = undecided
+        self._open = undecided[::-1]
 
     @property
     def decided(self) -> list[int]:
