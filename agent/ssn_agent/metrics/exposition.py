@@ -1,6 +1,7 @@
 """The station's figures as Prometheus reads them. Names and units by its conventions."""
 
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -14,8 +15,8 @@ from prometheus_client.registry import Collector
 from ssn_contract.messages import CameraStatus, ProcessStatus
 from ssn_contract.metrics import CameraMetrics, Durations, StationMetrics
 
-CAMERA_STATES = CameraStatus.model_fields["state"].annotation.__args__  # type: ignore[union-attr]
-PROCESS_STATES = ProcessStatus.model_fields["state"].annotation.__args__  # type: ignore[union-attr]
+CAMERA_STATES = get_args(CameraStatus.model_fields["state"].annotation)
+PROCESS_STATES = get_args(ProcessStatus.model_fields["state"].annotation)
 
 
 def registry(read: Callable[[], StationMetrics]) -> CollectorRegistry:
