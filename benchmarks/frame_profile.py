@@ -23,6 +23,7 @@ from rich.table import Table
 
 from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.capture.settings import Region
 from ssn_agent.demo.line import draw_part
 from ssn_agent.frames.journal import Journal, boot_id
 from ssn_agent.frames.layout import Accepted, Captured, Decision, Header, Outcome, Result
@@ -36,7 +37,7 @@ from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.publish.outbox import Delivery
-from ssn_agent.settings import Region, Settings
+from ssn_agent.settings import Settings
 
 BESIDE = "(thread)"
 Step = tuple[str, str, Callable[[], object]]

@@ -11,15 +11,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     FilePath,
-    PlainSerializer,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -34,11 +29,12 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
-from ssn_agent.capture.settings import ZeroMqSource, check_binds
+from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import InferenceSettings
 from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.metrics.settings import MetricsSettings
+from ssn_agent.section import Secret, Section
 from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.manifest import Name
 from ssn_contract.topics import Station
@@ -48,24 +44,13 @@ MAX_RUNTIME_DIR = 90
 """The kernel names a socket in at most 107 bytes."""
 
 
-def _revealed(value: SecretStr | None) -> str | None:
-    return None if value is None else value.get_secret_value()
-
-
-Secret = Annotated[SecretStr, PlainSerializer(_revealed, when_used="json")]
-"""Only the runtime directory's file, readable by the service alone, is written with these in it:
-everything else leaves `_SECRETS` out."""
 _SECRETS: Any = {
     "broker": {"password": True},
     "cameras": {"__all__": {"source": {"password": True}}},
 }
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class BrokerSettings(_Section):
+class BrokerSettings(Section):
     """Where verdicts go."""
 
     host: str = "127.0.0.1"
@@ -94,88 +79,7 @@ class BrokerSettings(_Section):
         return self
 
 
-class FolderSource(_Section):
-    """The images of a folder and its subfolders, in the order of their names."""
-
-    kind: Literal["folder"] = "folder"
-    path: Path
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """None: the next image as soon as the last one is judged, for a file can wait."""
-    loop: bool = False
-
-
-class VideoSource(_Section):
-    """A video file."""
-
-    kind: Literal["video"] = "video"
-    path: Path
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """None: the next frame as soon as the last one is judged."""
-    loop: bool = False
-
-
-class RtspSource(_Section):
-    """A network camera."""
-
-    kind: Literal["rtsp"] = "rtsp"
-    url: Annotated[str, Field(pattern=r"^(rtsps?|https?)://")]
-    username: str | None = None
-    password: Secret | None = None
-    open_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 3000
-    read_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 2000
-
-    @field_validator("url")
-    @classmethod
-    def _names_no_secret(cls, value: str) -> str:
-        if "@" in urlsplit(value).netloc:
-            msg = "holds credentials, and is shown in logs; move them to username and password"
-            raise ValueError(msg)
-        return value
-
-    @model_validator(mode="after")
-    def _password_has_its_user(self) -> "RtspSource":
-        if self.password is not None and self.username is None:
-            msg = "password is set but username is not; set both"
-            raise ValueError(msg)
-        return self
-
-
-class V4l2Source(_Section):
-    """A camera of the kernel's, such as a USB camera."""
-
-    kind: Literal["v4l2"] = "v4l2"
-    device: Annotated[str, Field(pattern=r"^/dev/")] = "/dev/video0"
-    width: Annotated[int, Field(ge=16, le=16384)] | None = None
-    height: Annotated[int, Field(ge=16, le=16384)] | None = None
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-
-
-class LineSource(_Section):
-    """A drawn production line, for a demonstration without a camera."""
-
-    kind: Literal["line"] = "line"
-    seed: Annotated[int, Field(ge=0)] = 0
-    defect_rate: Annotated[float, Field(ge=0, le=1)] = 0.15
-    fps: Annotated[float, Field(gt=0, le=100)] = 8.0
-    parts: Annotated[int, Field(ge=1)] | None = None
-    """How many parts to draw; None: until the agent is stopped."""
-
-
-FreeRunning = FolderSource | VideoSource | RtspSource | V4l2Source | LineSource
-"""Sources of which every frame is a trigger."""
-Source = Annotated[FreeRunning | ZeroMqSource, Field(discriminator="kind")]
-
-
-class Region(_Section):
-    """A rectangle of the source image, in pixels."""
-
-    x: Annotated[int, Field(ge=0)]
-    y: Annotated[int, Field(ge=0)]
-    width: Annotated[int, Field(ge=1)]
-    height: Annotated[int, Field(ge=1)]
-
-
-class CameraSettings(_Section):
+class CameraSettings(Section):
     """A camera, the bundle that judges its frames, and how."""
 
     source: Source
@@ -193,7 +97,7 @@ class CameraSettings(_Section):
     """Which verdicts get a heatmap."""
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that can be set, resolved."""
 
     station: Station = Station()
@@ -393,5 +297,4 @@ _UNITS = {
     "s": " of seconds; write it without a unit",
     "px": " of pixels; write it without a unit",
 }
-_SOURCE_MODELS = (FolderSource, VideoSource, RtspSource, V4l2Source, LineSource, ZeroMqSource)
-_SOURCE_KINDS = {get_args(model.model_fields["kind"].annotation)[0] for model in _SOURCE_MODELS}
+_SOURCE_KINDS = {get_args(model.model_fields["kind"].annotation)[0] for model in SOURCES}

@@ -17,9 +17,9 @@ from ssn_agent.capture.camera import Camera, Frame
 from ssn_agent.capture.drivers import make_camera
 from ssn_agent.capture.files import FolderCamera
 from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.settings import FolderSource, LineSource, RtspSource, V4l2Source, VideoSource
 from ssn_agent.capture.video import RtspCamera, V4l2Camera, VideoCamera
 from ssn_agent.errors import CameraEnded, CameraError
-from ssn_agent.settings import FolderSource, LineSource, RtspSource, V4l2Source, VideoSource
 from support.mosquitto import answers, free_port
 from support.waiting import wait_until
 
@@ -37,13 +37,20 @@ def write_image(path: Path, colour: tuple[int, int, int] = RED) -> None:
     path.write_bytes(encoded.tobytes())
 
 
+def taken(camera: Camera) -> Frame:
+    """Return the next frame of a source that has one."""
+    frame = camera.next_frame(0.5)
+    assert frame is not None
+    return frame
+
+
 def frames(camera: Camera) -> list[Frame]:
     """Take all frames of a source that ends."""
     found: list[Frame] = []
     camera.open()
     while True:
         try:
-            found.append(camera.next_frame())
+            found.append(taken(camera))
         except CameraEnded:
             camera.close()
             return found
@@ -122,9 +129,9 @@ def test_a_folder_that_loops_begins_again_and_takes_up_new_images(tmp_path: Path
     write_image(tmp_path / "1.png")
     camera = FolderCamera(FolderSource(path=tmp_path, loop=True))
     camera.open()
-    assert camera.next_frame().part_id == "1.png"
+    assert taken(camera).part_id == "1.png"
     write_image(tmp_path / "2.png")
-    assert [camera.next_frame().part_id for _ in range(3)] == ["1.png", "2.png", "1.png"]
+    assert [taken(camera).part_id for _ in range(3)] == ["1.png", "2.png", "1.png"]
 
 
 @pytest.mark.parametrize("made", [None, "empty", "file"])
@@ -168,7 +175,7 @@ def test_a_video_gives_its_frames_in_order_and_in_true_colours_and_then_ends(vid
 def test_a_video_that_loops_begins_again(video: Path) -> None:
     camera = VideoCamera(VideoSource(path=video, loop=True))
     camera.open()
-    assert [colour(camera.next_frame()) for _ in range(5)] == [RED, GREEN, BLUE, RED, GREEN]
+    assert [colour(taken(camera)) for _ in range(5)] == [RED, GREEN, BLUE, RED, GREEN]
     camera.close()
 
 
@@ -180,7 +187,7 @@ def test_a_video_that_is_not_there_or_none_is_named(tmp_path: Path, content: byt
     camera = VideoCamera(VideoSource(path=path, loop=True))
     with pytest.raises(CameraError, match=r"line\.mp4") as caught:  # noqa: PT012 -- either may tell
         camera.open()
-        camera.next_frame()
+        taken(camera)
     assert not isinstance(caught.value, CameraEnded)
     camera.close()
 
@@ -191,7 +198,7 @@ def test_reading_a_camera_that_is_closed_is_an_error_and_closing_it_again_is_non
     camera = VideoCamera(VideoSource(path=video))
     camera.close()
     with pytest.raises(CameraError, match="not open"):
-        camera.next_frame()
+        taken(camera)
 
 
 # Cameras of the kernel's.
@@ -250,19 +257,19 @@ def test_a_network_camera_that_dies_is_told_within_its_time_out_and_taken_up_whe
     camera = RtspCamera(source)
     with closing(camera):
         camera.open()
-        assert colour(camera.next_frame()) == RED
+        assert colour(taken(camera)) == RED
         network_camera.kill()
         died_at = time.monotonic()
         with pytest.raises(CameraError, match=str(network_camera.port)):  # noqa: PT012 -- frames that were under way come first
             while True:
-                camera.next_frame()
+                taken(camera)
         assert time.monotonic() - died_at < 4
         camera.close()
         with pytest.raises(CameraError, match="does not open"):
             camera.open()
         network_camera.start()
         camera.open()
-        assert colour(camera.next_frame()) == RED
+        assert colour(taken(camera)) == RED
 
 
 def test_credentials_reach_the_camera_and_no_message() -> None:

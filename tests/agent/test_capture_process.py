@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssn_agent.capture.camera import Frame
-from ssn_agent.capture.process import Capture
-from ssn_agent.errors import CameraEnded, CameraError
+from ssn_agent.capture.camera import Camera, Frame
+from ssn_agent.capture.free_running import FreeRunning
+from ssn_agent.capture.intake import Intake
+from ssn_agent.capture.life import Life
+from ssn_agent.errors import CameraError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import SPILL_RECORDS, CameraState, Captured, Decision, Outcome
 from ssn_agent.frames.pixel_format import PixelFormat
@@ -25,34 +27,10 @@ from ssn_contract.messages import InvalidReason
 from support.bundles import write_brightness_bundle
 from support.ledgers import settings_in
 from support.records import judged, new_journal, trigger
+from support.scripted import Script, Step
 
 DARK = np.full((32, 32), 20, np.uint8)
 BRIGHT = np.full((32, 32), 250, np.uint8)
-
-
-class Script:
-    """A camera that plays a list of frames and faults, then ends."""
-
-    open_limit_s = 1.0
-    frame_limit_s = 1.0
-    waits = False
-
-    def __init__(self, *steps: "Frame | CameraError") -> None:
-        self._steps = list(steps)
-        self.opened = 0
-        self.closed = 0
-
-    def open(self) -> None:
-        self.opened += 1
-
-    def next_frame(self) -> Frame:
-        step = self._steps.pop(0) if self._steps else CameraEnded("came to its end")
-        if isinstance(step, CameraError):
-            raise step
-        return step
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 @pytest.fixture
@@ -78,8 +56,10 @@ def journal(settings: Settings) -> Iterator[Journal]:
         yield made
 
 
-def capture(settings: Settings) -> Capture:
-    return Capture("left", settings.cameras["left"], RuntimeFiles(settings.runtime_dir))
+def run(settings: Settings, camera: Camera, stop: Stop) -> None:
+    files = RuntimeFiles(settings.runtime_dir)
+    intake = Intake("left", settings.cameras["left"], files)
+    FreeRunning(camera, intake, Life("left", files)).run(stop)
 
 
 def entries(journal: Journal) -> list[Entry]:
@@ -98,7 +78,7 @@ def test_every_frame_is_a_trigger_with_its_pixels_or_the_reason_why_not(
 ) -> None:
     too_large = np.broadcast_to(np.uint8(1), (8192, SLOT_BYTES // 8192 + 1))
     script = Script(Frame(DARK, "a", 7), Frame(None, "b"), Frame(too_large, "c"))
-    capture(settings).run(script, stop)
+    run(settings, script, stop)
     first, second, third = entries(journal)
     assert [e.accepted.part_id for e in (first, second, third)] == ["a", "b", "c"]
     assert first.captured is not None
@@ -115,7 +95,7 @@ def test_a_frame_of_another_depth_or_channel_count_is_unreadable_and_capture_goe
     with_alpha = np.zeros((6, 8, 4), np.uint8)
     mistaken = Frame(DARK, pixel_format=PixelFormat.RGB8)
     pattern = Frame(DARK, pixel_format=PixelFormat.BayerGR8)
-    capture(settings).run(Script(Frame(deep), Frame(with_alpha), mistaken, pattern), stop)
+    run(settings, Script(Frame(deep), Frame(with_alpha), mistaken, pattern), stop)
     found = [entry.captured for entry in entries(journal)]
     assert found[:3] == [Captured(InvalidReason.UNREADABLE)] * 3
     assert found[3] is not None
@@ -125,7 +105,7 @@ def test_a_frame_of_another_depth_or_channel_count_is_unreadable_and_capture_goe
 def test_frames_that_find_no_slot_are_overload_and_capture_goes_on(
     settings: Settings, journal: Journal, stop: Stop
 ) -> None:
-    capture(settings).run(Script(*[Frame(DARK)] * (SLOTS + 2)), stop)
+    run(settings, Script(*[Frame(DARK)] * (SLOTS + 2)), stop)
     found = [e.captured.reason for e in entries(journal) if e.captured is not None]
     assert found == [None] * SLOTS + [InvalidReason.OVERLOAD] * 2
 
@@ -133,7 +113,7 @@ def test_frames_that_find_no_slot_are_overload_and_capture_goes_on(
 def test_a_deadline_is_counted_from_the_trigger(
     settings: Settings, journal: Journal, stop: Stop
 ) -> None:
-    capture(settings).run(Script(Frame(DARK)), stop)
+    run(settings, Script(Frame(DARK)), stop)
     (entry,) = entries(journal)
     accepted = entry.accepted
     assert accepted.deadline_monotonic_ns - accepted.triggered_monotonic_ns == 2_000_000_000
@@ -153,7 +133,7 @@ def test_what_a_killed_capture_left_without_a_frame_is_closed_and_inference_goes
     inference = Inference(judging, RuntimeFiles(settings.runtime_dir))
     inference.load()
     assert not inference.turn()
-    capture(settings).run(Script(Frame(BRIGHT), Frame(DARK)), stop)
+    run(settings, Script(Frame(BRIGHT), Frame(DARK)), stop)
     while inference.turn():
         pass
     lost, bright, dark = entries(journal)
@@ -166,14 +146,14 @@ def test_what_a_killed_capture_left_without_a_frame_is_closed_and_inference_goes
 class Watched(Script):
     """Notes how the camera is said to be before each frame."""
 
-    def __init__(self, journal: Journal, *steps: "Frame | CameraError") -> None:
+    def __init__(self, journal: Journal, *steps: Step) -> None:
         super().__init__(*steps)
         self._journal = journal
         self.states: list[CameraState] = []
 
-    def next_frame(self) -> Frame:
+    def next_frame(self, wait_s: float) -> Frame | None:
         self.states.append(state(self._journal))
-        return super().next_frame()
+        return super().next_frame(wait_s)
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
@@ -184,17 +164,17 @@ def test_a_camera_that_gives_frames_is_running_also_in_a_journal_that_goes_on(
         sequence = journal.accept(trigger())
         journal.capture(sequence, Captured(InvalidReason.LOST))
     camera = Watched(journal, Frame(DARK), Frame(DARK))
-    capture(settings).run(camera, stop)
+    run(settings, camera, stop)
     assert camera.states == [CameraState.STARTING, CameraState.RUNNING, CameraState.RUNNING]
 
 
 def test_a_faulty_camera_stays_faulty_until_it_gives_a_frame_again(
     settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch, stop: Stop
 ) -> None:
-    monkeypatch.setattr("ssn_agent.capture.process.REOPEN_S", (0.0,))
+    monkeypatch.setattr("ssn_agent.capture.reopening.WAITS_S", (0.0,))
     gone = CameraError("cable pulled")
     camera = Watched(journal, Frame(DARK), gone, gone, Frame(DARK), Frame(DARK))
-    capture(settings).run(camera, stop)
+    run(settings, camera, stop)
     faulty, running = CameraState.FAULTY, CameraState.RUNNING
     assert camera.states == [CameraState.STARTING, running, faulty, faulty, running, running]
     assert camera.opened == camera.closed == 3
@@ -211,7 +191,7 @@ def test_frames_that_a_full_journal_cannot_take_are_counted_as_invalid_and_the_c
 ) -> None:
     fill(journal)
     camera = Watched(journal, Frame(DARK), Frame(DARK))
-    capture(settings).run(camera, stop)
+    run(settings, camera, stop)
     full = journal.header.capacity
     spilled = [entry for entry in entries(journal) if entry.sequence > full]
     assert [entry.sequence for entry in spilled] == [full + 1, full + 2]
@@ -228,14 +208,14 @@ def test_frames_that_nobody_counts_any_more_make_the_camera_faulty_until_there_i
         journal.capture(journal.spill(trigger()), Captured(InvalidReason.LEDGER))
 
     class Recovering(Watched):
-        def next_frame(self) -> Frame:
+        def next_frame(self, wait_s: float) -> Frame | None:
             if len(self.states) == 2:
                 for entry in entries(journal):
                     journal.finish(entry.sequence, judged(Outcome.PASS))
                     journal.commit(entry.sequence)
-            return super().next_frame()
+            return super().next_frame(wait_s)
 
     camera = Recovering(journal, Frame(DARK), Frame(DARK), Frame(DARK))
-    capture(settings).run(camera, stop)
+    run(settings, camera, stop)
     assert camera.states[-1] is CameraState.RUNNING
     assert camera.states[1:3] == [CameraState.FAULTY, CameraState.FAULTY]

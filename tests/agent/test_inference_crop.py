@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ssn_agent.capture.settings import Region
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.inference.crop import MIN_BAYER_PX, cropped, judged_region
-from ssn_agent.settings import Region
 
 FIRST_TWO_ROWS = {
     PixelFormat.BayerGR8: ("GR", "BG"),

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from ssn_agent.capture.settings import Region
 from ssn_agent.frames.layout import MAX_DEFECTS, Defect
 from ssn_agent.inference.calibration import calibrate
 from ssn_agent.inference.regions import encode_heatmap, find_defects
-from ssn_agent.settings import Region
 from ssn_contract.manifest import Calibration
 
 CALIBRATION = Calibration(threshold=0.5, slope=10.0)

@@ -13,8 +13,7 @@ import zmq
 
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.parts import Parts
-from ssn_agent.capture.settings import ZeroMqSource
-from ssn_agent.capture.zeromq import ZeroMqCamera
+from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.frames.journal import Entry
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
@@ -111,8 +110,7 @@ class Input:
 
     def open(self) -> None:
         """Bind, and connect the sender."""
-        source = ZeroMqSource(bind=self.bind)
-        self.camera = ZeroMqCamera(source, self._triggers, Parts(self.intake))
+        self.camera = ZeroMqInput(self.bind, self._triggers, Parts(self.intake))
         self.camera.open()
         self.peer = connected(self.bind)
 

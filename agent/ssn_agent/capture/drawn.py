@@ -1,10 +1,10 @@
 """The drawn production line as a camera, for a demonstration without one."""
 
-from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.camera import Description, Frame, FrameIds
 from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.settings import LineSource
 from ssn_agent.demo.line import ProductionLine
 from ssn_agent.errors import CameraEnded
-from ssn_agent.settings import LineSource
 
 DRAW_S = 1.0
 """Of one part, on a machine that has too much to do."""
@@ -19,6 +19,8 @@ class DrawnCamera:
     """Parts drawn one after the other at a fixed rate, like a real line: it does not wait."""
 
     open_limit_s = 0.0
+    silence_limit_s: float | None = None
+    frame_ids: FrameIds | None = None
     waits = False
 
     def __init__(self, source: LineSource) -> None:
@@ -31,8 +33,19 @@ class DrawnCamera:
     def open(self) -> None:
         """Nothing to open; the line goes on where it stood."""
 
-    def next_frame(self) -> Frame:
+    def arm(self) -> None:
+        """Nothing is under way."""
+
+    def trigger(self) -> None:
+        """The next part is the frame."""
+
+    def describe(self) -> Description:
+        """Say that it is drawn."""
+        return Description(model="drawn production line", fps=self._source.fps)
+
+    def next_frame(self, wait_s: float) -> Frame:
         """Draw the next part. Raises CameraEnded after the last one of the settings."""
+        del wait_s
         if self._number == self._source.parts:
             msg = f"the drawn line has shown its {self._number} parts"
             raise CameraEnded(msg)

@@ -1,9 +1,12 @@
 """Which driver serves which kind of source."""
 
 from ssn_agent.capture.camera import Camera
-from ssn_agent.settings import (
+from ssn_agent.capture.settings import (
+    AskedSource,
+    BaslerSource,
     FolderSource,
-    FreeRunning,
+    GenTlSource,
+    GigeSource,
     LineSource,
     RtspSource,
     V4l2Source,
@@ -11,8 +14,11 @@ from ssn_agent.settings import (
 )
 
 
-def make_camera(source: FreeRunning) -> Camera:
-    """Return the driver for a source, closed. A driver is imported only where it is used."""
+def make_camera(source: AskedSource) -> Camera:
+    """Return the driver for a source, closed. A driver is imported only where it is used.
+
+    Raises CameraError where the software that it needs is not installed.
+    """
     match source:
         case FolderSource():
             from ssn_agent.capture.files import FolderCamera
@@ -34,3 +40,15 @@ def make_camera(source: FreeRunning) -> Camera:
             from ssn_agent.capture.drawn import DrawnCamera
 
             return DrawnCamera(source)
+        case GenTlSource():
+            from ssn_agent.capture.gentl import GenTlCamera
+
+            return GenTlCamera(source)
+        case GigeSource():
+            from ssn_agent.capture.gige import GigeCamera
+
+            return GigeCamera(source)
+        case BaslerSource():
+            from ssn_agent.capture.basler import BaslerCamera
+
+            return BaslerCamera(source)

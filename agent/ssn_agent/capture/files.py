@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.camera import Description, Frame, FrameIds
 from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.settings import FolderSource
 from ssn_agent.errors import CameraEnded, CameraError, ImageError
 from ssn_agent.frames.layout import MAX_PART_ID_BYTES
 from ssn_agent.frames.pixels import IMAGE_SUFFIXES, read_image
 from ssn_agent.log import logger
-from ssn_agent.settings import FolderSource
 
 LIST_S = 25.0
 """For a folder of a hundred thousand images, over a network."""
@@ -21,6 +21,8 @@ class FolderCamera:
     """Every image below a folder, in the order of the names; the name is the part id."""
 
     open_limit_s = LIST_S
+    silence_limit_s: float | None = None
+    frame_ids: FrameIds | None = None
 
     def __init__(self, source: FolderSource) -> None:
         self._source = source
@@ -44,8 +46,19 @@ class FolderCamera:
             raise CameraError(msg)
         self._paths = iter(found)
 
-    def next_frame(self) -> Frame:
+    def arm(self) -> None:
+        """Nothing is under way."""
+
+    def trigger(self) -> None:
+        """The next image is the frame."""
+
+    def describe(self) -> Description:
+        """Say where the images are."""
+        return Description(model=str(self._source.path))
+
+    def next_frame(self, wait_s: float) -> Frame:
         """Return the next image; pixels are None where the file cannot be read."""
+        del wait_s
         self._pace.wait()
         path = next(self._paths, None)
         if path is None and self._source.loop:

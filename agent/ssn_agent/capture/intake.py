@@ -6,12 +6,12 @@ the reason, and the ledger is woken.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.camera import Frame, HostTime
 from ssn_agent.errors import ImageError, JournalError
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured
+from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured, IntakeNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots, SlotOwners
 from ssn_agent.frames.wake import Ringer
@@ -44,6 +44,7 @@ class Intake:
         for entry in self.journal.entries(_has_no_frame):
             self.journal.capture(entry.sequence, Captured(InvalidReason.LOST))
         self._owners = SlotOwners(self.journal)
+        self._counts = self.journal.intake_note() or IntakeNote()
         self._is_refusing = False
         self._state = CameraState.STARTING
 
@@ -62,17 +63,30 @@ class Intake:
         if self._state is not CameraState.RUNNING and not self._is_refusing:
             self.note(CameraState.RUNNING)
 
+    def count(self, **more: int) -> IntakeNote:
+        """Add to what came to the input, by the fields of `IntakeNote`, and return it."""
+        sums = {name: getattr(self._counts, name) + number for name, number in more.items()}
+        self._counts = replace(self._counts, **sums)
+        self.journal.note_intake(self._counts)
+        return self._counts
+
     def accept(
-        self, part_id: str | None, product: str | None = None, trigger_id: str | None = None
+        self,
+        part_id: str | None,
+        product: str | None = None,
+        trigger_id: str | None = None,
+        at: HostTime | None = None,
     ) -> Counted:
         """Count a trigger; one for which the journal has no room is INVALID(ledger) at once.
 
+        `at`: when the part was in front of the camera; None: now.
         Raises JournalError where not even that is done with any more; the camera is then noted as
         faulty.
         """
-        now = time.monotonic_ns()
-        deadline = now + self._deadline_ns
-        trigger = Accepted(now, time.time_ns(), deadline, part_id, product, trigger_id)
+        moment = at or HostTime.now()
+        deadline = moment.monotonic_ns + self._deadline_ns
+        times = moment.monotonic_ns, moment.utc_ns, deadline
+        trigger = Accepted(*times, part_id, product, trigger_id)
         has_room = self.journal.has_room()
         try:
             sequence = (self.journal.accept if has_room else self.journal.spill)(trigger)
@@ -103,18 +117,26 @@ class Intake:
         self._ledger.ring()
 
     def _captured(self, frame: Frame) -> Captured:
+        self.count(received_frames=1, incomplete_frames=int(frame.pixels is None))
         if frame.pixels is None:
             return Captured(InvalidReason.UNREADABLE)
         slot = self._owners.take()
         if slot is None:
             return Captured(InvalidReason.OVERLOAD)
-        now = time.monotonic_ns()
         try:
             size = self._slots.write(slot, frame.pixels, frame.pixel_format)
         except ImageError as error:
             logger().warning("frame not taken", problem=str(error))
             return Captured(InvalidReason.UNREADABLE)
-        return Captured(None, slot, *size, now, frame.frame_id)
+        return Captured(
+            None,
+            slot,
+            *size,
+            frame_monotonic_ns=frame.captured.monotonic_ns,
+            frame_id=frame.frame_id,
+            frame_utc_ns=frame.captured.utc_ns,
+            device_timestamp_ns=frame.device_timestamp_ns,
+        )
 
 
 def _has_no_frame(entry: Entry) -> bool:

@@ -9,8 +9,11 @@ For every camera whose triggers and frames come apart:
 4. A frame is taken by its own trigger, while that one waits, and is discarded otherwise: too late,
    for a trigger that was overrun, or a second one. It is never given to another trigger.
 
-A frame says which trigger it belongs to. How it knows is its source's business (an id that the
-sender gave to both); a guess by the order of arrival would be wrong after every frame that is lost.
+5. A trigger whose camera fails while it waits gets no frame: INVALID(lost), at once.
+
+A frame says which trigger it belongs to. How it knows is its source's business: an id that the
+sender gave to both, or a camera that was asked for this one frame while nothing else was under way
+(`capture.grabber`). A guess by the order of arrival would be wrong after every frame that is lost.
 """
 
 
@@ -49,3 +52,9 @@ class Pairing:
         sequence, _ = self._waiting
         self._waiting = None
         return sequence
+
+    def give_up(self) -> int | None:
+        """Return the trigger that waits, once: it gets no frame. None: none waits."""
+        waiting = self.waiting
+        self._waiting = None
+        return waiting

@@ -5,14 +5,13 @@ whichever way it comes, and however often.
 """
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
 
 from ssn_agent.capture.camera import Frame
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.pairing import Pairing
 from ssn_agent.errors import JournalError, short
 from ssn_agent.frames.journal import Entry
-from ssn_agent.frames.layout import IntakeNote
 from ssn_contract.messages import InvalidReason, Trigger
 from ssn_contract.zeromq import FrameState, PartAnswer
 
@@ -20,12 +19,16 @@ from ssn_contract.zeromq import FrameState, PartAnswer
 class Parts:
     """Triggers by their ids, as far back as the journal reaches."""
 
-    def __init__(self, intake: Intake) -> None:
-        """Take up the ids that capture processes before this one have counted."""
+    def __init__(self, intake: Intake, ask: Callable[[int, int], bool] | None = None) -> None:
+        """Take up the ids that capture processes before this one have counted.
+
+        `ask` asks a camera for the frame of a trigger (sequence, deadline by the monotonic clock in
+        nanoseconds), and says whether there is a camera to ask; None: senders bring their frames.
+        """
         self._intake = intake
+        self._ask = ask
         self._journal = intake.journal
         self._pairing = Pairing()
-        self._note = self._journal.intake_note() or IntakeNote()
         self._sequences: dict[str, int] = {}  # in rising order of the numbers
         for entry in self._journal.entries(_has_id):
             if entry.accepted.trigger_id is not None:
@@ -41,7 +44,7 @@ class Parts:
             return PartAnswer(id=trigger.id, status="refused", problem=short(error))
         repeated = known is not None
         if frame is not None:
-            self._bring(sequence, frame, repeated=repeated)
+            self._take_sent(sequence, frame, repeated=repeated)
         return PartAnswer(
             id=trigger.id,
             status="accepted",
@@ -59,9 +62,24 @@ class Parts:
 
     def note_malformed(self) -> int:
         """Count a message that was not understood; return how many there were."""
-        self._note = replace(self._note, malformed_messages=self._note.malformed_messages + 1)
-        self._journal.note_intake(self._note)
-        return self._note.malformed_messages
+        return self._intake.count(malformed_messages=1).malformed_messages
+
+    def bring(self, sequence: int, frame: Frame) -> None:
+        """Take the frame of a trigger, unless the trigger no longer waits for it."""
+        if self._pairing.frame(sequence, time.monotonic_ns()):
+            self._intake.place(sequence, frame)
+        else:
+            self.discard()
+
+    def discard(self) -> None:
+        """Count a frame that nobody waits for."""
+        self._intake.count(received_frames=1, discarded_frames=1)
+
+    def lose(self) -> None:
+        """Close the trigger that waits for its frame, if one does: the camera cannot give it."""
+        waiting = self._pairing.give_up()
+        if waiting is not None:
+            self._intake.close(waiting, InvalidReason.LOST)
 
     def _count(self, trigger: Trigger) -> int:
         accepted = self._intake.accept(trigger.part_id, trigger.product, trigger.id)
@@ -72,15 +90,16 @@ class Parts:
             return accepted.sequence
         if not self._pairing.trigger(accepted.sequence, accepted.deadline_ns):
             self._intake.close(accepted.sequence, InvalidReason.OVERRUN)
+        elif self._ask is not None and not self._ask(accepted.sequence, accepted.deadline_ns):
+            self.lose()
         return accepted.sequence
 
-    def _bring(self, sequence: int, frame: Frame, *, repeated: bool) -> None:
-        if self._pairing.frame(sequence, time.monotonic_ns()):
-            self._intake.place(sequence, frame)
-        elif repeated and _frame_state(self._journal.read(sequence)) == "none":
-            discarded = self._note.discarded_frames + 1
-            self._note = replace(self._note, discarded_frames=discarded)
-            self._journal.note_intake(self._note)
+    def _take_sent(self, sequence: int, frame: Frame, *, repeated: bool) -> None:
+        # Not counted: a frame that is repeated after it was taken, and one of an overrun trigger.
+        if self._pairing.waiting == sequence or (
+            repeated and _frame_state(self._journal.read(sequence)) == "none"
+        ):
+            self.bring(sequence, frame)
 
 
 def _has_id(entry: Entry) -> bool:

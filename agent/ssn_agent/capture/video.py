@@ -6,10 +6,10 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
-from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.camera import Description, Frame, FrameIds
 from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.settings import RtspSource, V4l2Source, VideoSource
 from ssn_agent.errors import CameraEnded, CameraError
-from ssn_agent.settings import RtspSource, V4l2Source, VideoSource
 
 # UDP loses packets silently; OpenCV has no other way to say it.
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
@@ -25,6 +25,8 @@ class _OpenCvCamera:
     """What the three have in common: a `cv2.VideoCapture` that is opened and read."""
 
     waits = False
+    silence_limit_s: float | None = None
+    frame_ids: FrameIds | None = None
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -53,6 +55,16 @@ class _OpenCvCamera:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         return Frame(pixels.astype(np.uint8, copy=False))
 
+    def arm(self) -> None:
+        """Nothing is under way."""
+
+    def trigger(self) -> None:
+        """The next picture is the frame."""
+
+    def describe(self) -> Description:
+        """Say where the pictures come from."""
+        return Description(model=self._name)
+
     def close(self) -> None:
         """Release the handle: OpenCV's never recovers after a failure."""
         if self._capture is not None:
@@ -80,8 +92,9 @@ class VideoCamera(_OpenCvCamera):
         self._adopt(cv2.VideoCapture(self._name), "is it a video file?")
         self._count = 0
 
-    def next_frame(self) -> Frame:
+    def next_frame(self, wait_s: float) -> Frame:
         """Return the next frame. Raises CameraEnded after the last one."""
+        del wait_s
         self._pace.wait()
         frame = self._read()
         if frame is None and self._source.loop and self._count:
@@ -127,8 +140,9 @@ class RtspCamera(_OpenCvCamera):
         credentials = f"{quote(source.username, safe='')}:{quote(password, safe='')}"
         return source.url.replace("://", f"://{credentials}@", 1)
 
-    def next_frame(self) -> Frame:
+    def next_frame(self, wait_s: float) -> Frame:
         """Return the next frame. Raises CameraError where none comes within the read time-out."""
+        del wait_s
         frame = self._read()
         if frame is None:
             msg = f"{self._name}: no frame within {self._source.read_timeout_ms} ms"
@@ -164,8 +178,9 @@ class V4l2Camera(_OpenCvCamera):
                 msg = f"{self._name}: asked for {value}, the camera does {got}; set what it can do"
                 raise CameraError(msg)
 
-    def next_frame(self) -> Frame:
+    def next_frame(self, wait_s: float) -> Frame:
         """Return the next frame. Raises CameraError where the device stopped answering."""
+        del wait_s
         frame = self._read()
         if frame is None:
             msg = f"{self._name}: no frame; was it unplugged?"

@@ -4,6 +4,7 @@ A ROUTER socket. What a peer sends is bounded before it is read, answered whatev
 waited for: an answer that a peer does not take is dropped, and the peer repeats its message.
 """
 
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,6 @@ from pydantic import ValidationError
 
 from ssn_agent.capture.camera import Frame
 from ssn_agent.capture.parts import Parts
-from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.errors import CameraError, MessageError, short
 from ssn_agent.frames.layout import MAX_TRIGGER_ID_BYTES
 from ssn_agent.frames.slots import SLOT_BYTES
@@ -33,17 +33,20 @@ LOG_EVERY_S = 1.0
 """A peer that sends nonsense must not fill the log."""
 
 
-class ZeroMqCamera:
-    """A camera whose parts other programs send."""
+class ZeroMqInput:
+    """Where other programs send a camera's parts, or only their triggers."""
 
-    open_limit_s = 1.0
-    frame_limit_s = 1.0
-    """Of `serve`: its wait, and the answers to a burst."""
+    def __init__(
+        self, bind: str | None, triggers: Path, parts: Parts, *, takes_frames: bool = True
+    ) -> None:
+        """Set up, closed; at `triggers` the ledger process brings those that come by MQTT.
 
-    def __init__(self, source: ZeroMqSource, triggers: Path, parts: Parts) -> None:
-        """Set up, closed; at `triggers` the ledger process brings those that come by MQTT."""
-        self._binds = (source.bind, f"ipc://{triggers}")
+        bind: where others send theirs; None: nowhere. takes_frames: the parts come with frames; a
+        camera that makes its own takes triggers alone.
+        """
+        self._binds = [*([] if bind is None else [bind]), f"ipc://{triggers}"]
         self._parts = parts
+        self._takes_frames = takes_frames
         self._socket: zmq.Socket[bytes] | None = None
         self._log_at_s = 0.0
 
@@ -62,13 +65,17 @@ class ZeroMqCamera:
                 msg = f"{bind}: cannot be bound ({error}); change the camera's source.bind"
                 raise CameraError(msg) from error
 
-    def serve(self) -> None:
-        """Take and answer what has arrived; wait for it for 0.1 s, at most."""
+    def serve(self, bell: socket.socket | None = None) -> None:
+        """Take and answer what has arrived; wait for it, or for the bell, for 0.1 s at most."""
         if self._socket is None:
             msg = f"{self._binds[0]}: is not open"
             raise CameraError(msg)
         self._parts.expire()
-        if not self._socket.poll(POLL_MS):
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        if bell is not None:
+            poller.register(bell, zmq.POLLIN)
+        if self._socket not in dict(poller.poll(POLL_MS)):
             return
         with suppress(zmq.Again):
             for _ in range(BURST):
@@ -88,7 +95,7 @@ class ZeroMqCamera:
         try:
             first, *rest = _checked(message)
             trigger_id = _read_id(first)
-            trigger, frame = read_part(trigger_id, *rest)
+            trigger, frame = read_part(trigger_id, *rest, takes_frames=self._takes_frames)
         except MessageError as error:
             count = self._parts.note_malformed()
             if time.monotonic() >= self._log_at_s:
@@ -129,7 +136,11 @@ def _read_id(part: zmq.Frame) -> str:
 
 
 def read_part(
-    trigger_id: str, header: zmq.Frame, pixels: zmq.Frame | None = None
+    trigger_id: str,
+    header: zmq.Frame,
+    pixels: zmq.Frame | None = None,
+    *,
+    takes_frames: bool = True,
 ) -> tuple[Trigger, Frame | None]:
     """Return the trigger, and the frame where one came. Raises MessageError."""
     if len(header) > MAX_HEADER_BYTES:
@@ -146,6 +157,8 @@ def read_part(
         missing = "a frame came" if read.shape is None else "no frame came"
         msg = f"header: says {read.shape or 'nothing'} of the frame's shape, and {missing}"
         raise MessageError(msg)
+    if not takes_frames:
+        raise MessageError("pixels: the camera makes its own frames; send triggers alone")
     size = int(np.prod(read.shape))
     if len(pixels) != size or size > SLOT_BYTES:
         shape = " x ".join(map(str, read.shape))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssn_agent.capture.drawn import part_name
+from ssn_agent.capture.settings import LineSource
 from ssn_agent.demo.broker import demo_broker
 from ssn_agent.demo.line import ProductionLine
 from ssn_agent.demo.sheet import Picture, tile, write_sheet
@@ -21,7 +22,6 @@ from ssn_agent.demo.watch import Watcher
 from ssn_agent.errors import AgentError, UsageError
 from ssn_agent.ledger.reader import CameraStats, open_ledger, quantile, stats
 from ssn_agent.processes import Stop
-from ssn_agent.settings import LineSource
 from ssn_contract.messages import Verdict, VerdictKind
 from ssn_contract.topics import Station, Topics
 

@@ -2,7 +2,7 @@
 
     header, 4096 bytes
         0  magic      8   b"SSNJRNL\\n"
-        8  layout     4   version of this table, 3
+        8  layout     4   version of this table, 4
        12  capacity   4   records
        16  epoch     16   UUID of the numbering
        32  boot      16   UUID of the boot that the monotonic times belong to
@@ -31,7 +31,7 @@ ring left behind does not count either. Each region has one writing process.
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from uuid import UUID
 
@@ -40,7 +40,7 @@ from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 HEADER_BYTES = 4096
 RECORD_BYTES = 2304
 CAPACITY = 4096
@@ -109,11 +109,19 @@ class ModelNote:
 
 @dataclass(frozen=True)
 class IntakeNote:
-    """What came to a camera's input since this journal began and was not taken."""
+    """What has come to a camera's input, and what has not, since this journal began."""
 
     discarded_frames: int = 0
     """Frames of triggers that no longer waited for one."""
     malformed_messages: int = 0
+    received_frames: int = 0
+    """Whole or not, whatever became of them."""
+    incomplete_frames: int = 0
+    """Of those: what came damaged, in part, or failed in the camera."""
+    missed_frames: int = 0
+    """Frames that the device has counted and that never came."""
+    reconnects: int = 0
+    """How often the source was opened again after a fault."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,11 @@ class Captured:
     width: int = 0
     pixel_format: PixelFormat = PixelFormat.Mono8
     frame_monotonic_ns: int = 0
+    """When the frame was taken, as `frame_utc_ns`."""
     frame_id: int | None = None
+    frame_utc_ns: int = 0
+    device_timestamp_ns: int | None = None
+    """By the device's own clock."""
 
 
 @dataclass(frozen=True)
@@ -201,14 +213,14 @@ class Decision:
 
 _HEADER = struct.Struct("<8sII16s16sQ64s")
 _ACCEPTED = struct.Struct("<QQQQH480sH256sH480s")
-_CAPTURED = struct.Struct("<QBIIIIQq")
+_CAPTURED = struct.Struct("<QBIIIIQqQq")
 _RESULT = struct.Struct("<QBBQdd32s32s64s64s48sB4IBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
 _CAMERA_NOTE = struct.Struct("<BQ400s")
 _MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
-_INTAKE_NOTE = struct.Struct("<QQ")
+_INTAKE_NOTE = struct.Struct("<QQQQQQ")
 _SPILL_NOTE = struct.Struct("<QQ")
 _NUMBER = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -228,6 +240,7 @@ MAX_TRIGGER_ID_BYTES = 480
 MAX_PRODUCT_BYTES = 256
 _NO_REASON = 255
 _NO_TEXT = 0xFFFF
+_NONE = -1
 
 
 def sealed(body: bytes) -> bytes:
@@ -314,7 +327,7 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
 
 def pack_intake_note(note: IntakeNote) -> bytes:
     """Return the note's bytes."""
-    return sealed(_INTAKE_NOTE.pack(note.discarded_frames, note.malformed_messages))
+    return sealed(_INTAKE_NOTE.pack(*astuple(note)))
 
 
 def unpack_intake_note(buffer: memoryview) -> IntakeNote | None:
@@ -381,7 +394,9 @@ def pack_captured(sequence: int, value: Captured) -> bytes:
             value.width,
             value.pixel_format,
             value.frame_monotonic_ns,
-            -1 if value.frame_id is None else value.frame_id,
+            _NONE if value.frame_id is None else value.frame_id,
+            value.frame_utc_ns,
+            _NONE if value.device_timestamp_ns is None else value.device_timestamp_ns,
         )
     )
 
@@ -391,7 +406,9 @@ def unpack_captured(record: memoryview, sequence: int) -> Captured | None:
     body = unsealed(record, CAPTURED_AT, _CAPTURED.size)
     if body is None:
         return None
-    number, reason, slot, height, width, pixel_format, mono, frame_id = _CAPTURED.unpack(body)
+    number, reason, slot, height, width, pixel_format, mono, frame_id, utc, device = (
+        _CAPTURED.unpack(body)
+    )
     if number != sequence:
         return None
     return Captured(
@@ -402,6 +419,8 @@ def unpack_captured(record: memoryview, sequence: int) -> Captured | None:
         PixelFormat(pixel_format),
         mono,
         None if frame_id < 0 else frame_id,
+        utc,
+        None if device < 0 else device,
     )
 
 

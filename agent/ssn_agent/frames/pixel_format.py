@@ -13,10 +13,14 @@ class PixelFormat(IntEnum):
     BayerGB8 = 0x0108000A
     BayerBG8 = 0x0108000B
     RGB8 = 0x02180014
+    BGR8 = 0x02180015
+    RGBa8 = 0x02200016
+    """The fourth value of a pixel is not looked at."""
+    BGRa8 = 0x02200017
 
     @property
     def channels(self) -> int:
-        """Return the values of a pixel: 1, or 3 for RGB8."""
+        """Return the values of a pixel: 1, 3 or 4."""
         return (self >> 16 & 0xFF) // 8
 
     @property

@@ -44,7 +44,7 @@ class PixelSlots:
             file.truncate(SLOTS * SLOT_BYTES)
 
     def view(self, slot: int, height: int, width: int, pixel_format: PixelFormat) -> Pixels:
-        """Return a slot as pixels, [H, W], or [H, W, 3] for RGB."""
+        """Return a slot as pixels, [H, W], or [H, W, C] where a pixel has several values."""
         channels = pixel_format.channels
         size = height * width * channels
         flat = np.frombuffer(self._map, np.uint8, size, slot * SLOT_BYTES)
@@ -58,11 +58,11 @@ class PixelSlots:
 
         Raises ImageError where the frame is too large, not of 8 bits, or not of its format.
         """
-        found = format_of(frame)
-        wanted = found if pixel_format is None else pixel_format
-        if found.channels != wanted.channels:
-            msg = f"a frame of {frame.shape} is said to be {wanted.name}; the driver is at fault"
-            raise ImageError(msg)
+        wanted = format_of(frame) if pixel_format is None else pixel_format
+        channels = 1 if frame.ndim == 2 else frame.shape[-1]
+        if frame.dtype != np.uint8 or not frame.size or channels != wanted.channels:
+            msg = f"a frame of {frame.dtype} {frame.shape} is said to be {wanted.name}"
+            raise ImageError(f"{msg}; the driver is at fault")
         if frame.nbytes > SLOT_BYTES:
             msg = f"a frame of {frame.nbytes} bytes; up to {SLOT_BYTES} are taken"
             raise ImageError(msg)

@@ -3,16 +3,21 @@
 import cv2
 import numpy as np
 
+from ssn_agent.capture.settings import Region
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import Pixels
-from ssn_agent.settings import Region
 
 _BAYER_TO_RGB = {
     PixelFormat.BayerGR8: cv2.COLOR_BayerGRBG2RGB,
     PixelFormat.BayerRG8: cv2.COLOR_BayerRGGB2RGB,
     PixelFormat.BayerGB8: cv2.COLOR_BayerGBRG2RGB,
     PixelFormat.BayerBG8: cv2.COLOR_BayerBGGR2RGB,
+}
+_TO_RGB = {
+    PixelFormat.BGR8: cv2.COLOR_BGR2RGB,
+    PixelFormat.RGBa8: cv2.COLOR_RGBA2RGB,
+    PixelFormat.BGRa8: cv2.COLOR_BGRA2RGB,
 }
 _MARGIN_PX = 2
 """A pixel's colour is made from what is within this; even, as the pattern is."""
@@ -35,12 +40,16 @@ def judged_region(roi: Region | None, height: int, width: int) -> Region:
 def cropped(frame: Pixels, pixel_format: PixelFormat, region: Region) -> Pixels:
     """Return a region of a frame as gray [h, w] or RGB [h, w, 3].
 
-    A view, without a copy, unless the frame is a Bayer pattern [H, W]: of that the region alone is
-    turned into colours, with the very values that turning the whole frame would give. Raises
+    A view, without a copy, of gray and RGB. Of another format the region alone is turned into RGB;
+    of a Bayer pattern [H, W] with the very values that turning the whole frame would give. Raises
     ImageError where a pattern is too small to tell colours.
     """
     rows = slice(region.y, region.y + region.height)
     columns = slice(region.x, region.x + region.width)
+    if pixel_format in _TO_RGB:
+        return cv2.cvtColor(frame[rows, columns], _TO_RGB[pixel_format]).astype(
+            np.uint8, copy=False
+        )
     if not pixel_format.is_bayer:
         return frame[rows, columns]
     if min(frame.shape) < MIN_BAYER_PX:

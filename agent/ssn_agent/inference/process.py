@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssn_agent.capture.settings import Region
 from ssn_agent.errors import AgentError, EngineError, ImageError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
@@ -29,7 +30,7 @@ from ssn_agent.inference.results import invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
-from ssn_agent.settings import CameraSettings, Region, Settings, read_resolved
+from ssn_agent.settings import CameraSettings, Settings, read_resolved
 from ssn_contract.messages import InvalidReason
 
 POLL_S = 0.1

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssn_agent.capture.settings import Region
 from ssn_agent.errors import ImageError
 from ssn_agent.frames.layout import MAX_DEFECTS, Defect
 from ssn_agent.frames.pixels import Pixels
 from ssn_agent.inference.calibration import calibrate
-from ssn_agent.settings import Region
 from ssn_contract.manifest import Calibration
 
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]

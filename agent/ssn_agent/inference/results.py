@@ -2,10 +2,11 @@
 
 import time
 
+from ssn_agent.capture.settings import Region
 from ssn_agent.frames.layout import Defect, Outcome, Result
 from ssn_agent.inference.regions import find_defects
 from ssn_agent.inference.scorer import Scored, Scorer
-from ssn_agent.settings import CameraSettings, Region
+from ssn_agent.settings import CameraSettings
 from ssn_contract.messages import InvalidReason
 
 

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from ssn_agent.capture.settings import ZeroMqSource
+from ssn_agent.capture.settings import takes_triggers
 from ssn_agent.errors import AgentError, LedgerDamaged, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Journal
@@ -90,11 +90,9 @@ class LedgerProcess:
         self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
         self._outbox = Outbox(self._link, self._writer)
         self._unwritten = Unwritten(self._streams, self._messages, self._link, self._topics)
-        takes_triggers = [
-            n for n, c in settings.cameras.items() if isinstance(c.source, ZeroMqSource)
-        ]
+        triggered = [n for n, c in settings.cameras.items() if takes_triggers(c.source)]
         self._triggers = TriggerForwarder(
-            {n: (self._topics.trigger(n), files.triggers(n)) for n in takes_triggers},
+            {n: (self._topics.trigger(n), files.triggers(n)) for n in triggered},
             self._link.acknowledge,
         )
         self._ledger_problem: str | None = None

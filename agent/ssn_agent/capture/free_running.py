@@ -1,0 +1,108 @@
+"""A camera of which every frame is a part.
+
+A gap in the frame ids is parts that passed unseen: each is counted and INVALID(lost), before the
+frame that shows the gap. Across a fault of the camera nobody knows how many passed: it is opened
+again, its ids begin anew, and its state says that it was away.
+"""
+
+import time
+from contextlib import suppress
+
+from ssn_agent.capture.camera import Camera, Frame
+from ssn_agent.capture.frame_ids import missed
+from ssn_agent.capture.intake import Intake
+from ssn_agent.capture.life import Life
+from ssn_agent.capture.reopening import Reopening
+from ssn_agent.errors import CameraEnded, CameraError, JournalError
+from ssn_agent.frames.layout import CameraState
+from ssn_agent.log import logger
+from ssn_agent.processes import Stop
+from ssn_contract.messages import InvalidReason
+
+WAIT_S = 0.5
+"""For a frame, before the next look at everything else."""
+FULL_WAIT_S = 0.005
+
+
+class FreeRunning:
+    """The loop of such a camera."""
+
+    def __init__(self, camera: Camera, intake: Intake, life: Life) -> None:
+        """Set up; nothing is opened yet."""
+        self._camera = camera
+        self._intake = intake
+        self._life = life
+        self._last_id: int | None = None
+        self._heard_s = 0.0
+
+    def run(self, stop: Stop) -> None:
+        """Take frames until asked to stop or until a file source ends; reopen after faults."""
+        reopening = Reopening()
+        while not stop:
+            try:
+                self._open(is_first=not reopening.faults)
+                while not stop:
+                    self._life.heed_reload()
+                    if self._turn(stop):
+                        self._intake.note_running()
+                        reopening.is_well()
+            except CameraEnded as ended:
+                self._intake.note(CameraState.ENDED, str(ended))
+                return
+            except CameraError as error:
+                wait_s = reopening.next_wait_s()
+                self._intake.note(CameraState.FAULTY, str(error))
+                logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                self._life.beat(wait_s)
+                stop.wait(wait_s)
+                self._intake.count(reconnects=1)
+            finally:
+                self._life.beat(self._camera.open_limit_s)
+                self._camera.close()
+
+    def _open(self, *, is_first: bool) -> None:
+        if is_first:  # a faulty camera stays so until it works again
+            self._intake.note(CameraState.STARTING)
+        self._life.beat(2 * self._camera.open_limit_s)
+        self._camera.open()
+        self._camera.arm()
+        self._last_id = None
+        self._heard_s = time.monotonic()
+
+    def _turn(self, stop: Stop) -> bool:
+        """Take the next frame, within a bounded time; False: the camera has yet to show itself."""
+        self._life.beat(WAIT_S + self._camera.frame_limit_s)
+        if self._camera.waits and not self._intake.has_room():
+            stop.wait(FULL_WAIT_S)
+            return False
+        frame = self._camera.next_frame(WAIT_S)
+        if frame is None:
+            return self._is_silent_as_it_may()
+        self._heard_s = time.monotonic()
+        with suppress(JournalError):  # noted and logged by the intake: the frame is refused
+            self._take(frame)
+        return True
+
+    def _take(self, frame: Frame) -> None:
+        for _ in range(self._missed(frame)):
+            lost = self._intake.accept(None)
+            self._intake.count(missed_frames=1)
+            if not lost.is_closed:
+                self._intake.close(lost.sequence, InvalidReason.LOST)
+        counted = self._intake.accept(frame.part_id, at=frame.captured)
+        if not counted.is_closed:
+            self._intake.place(counted.sequence, frame)
+
+    def _missed(self, frame: Frame) -> int:
+        """Return how many frames the camera has counted since the last one and not delivered."""
+        previous, self._last_id = self._last_id, frame.frame_id
+        if previous is None or frame.frame_id is None or self._camera.frame_ids is None:
+            return 0
+        return missed(previous, frame.frame_id, self._camera.frame_ids)
+
+    def _is_silent_as_it_may(self) -> bool:
+        """Say whether silence is normal for it. Raises CameraError where it has lasted too long."""
+        limit_s = self._camera.silence_limit_s
+        if limit_s is not None and time.monotonic() - self._heard_s > limit_s:
+            raise CameraError(f"no frame for {limit_s:g} s, although it is open; check the camera")
+        return limit_s is None
