@@ -16,7 +16,8 @@ from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
 from ssn_agent.errors import CameraError
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import SPILL_RECORDS, CameraState, Captured, Decision, Outcome
+from ssn_agent.frames.layout import SPILL_RECORDS, Captured, Decision, Outcome
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots

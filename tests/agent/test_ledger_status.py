@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_agent.frames.layout import IntakeNote, ModelNote
+from ssn_agent.frames.notes import IntakeNote, ModelNote
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
 from ssn_contract.messages import StationStatus

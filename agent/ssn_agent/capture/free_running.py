@@ -14,7 +14,7 @@ from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
 from ssn_agent.capture.reopening import Reopening
 from ssn_agent.errors import CameraEnded, CameraError, JournalError
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.log import logger
 from ssn_agent.processes import Stop
 from ssn_contract.messages import InvalidReason

@@ -9,7 +9,7 @@ from ssn_agent.capture.reopening import Reopening
 from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.errors import CameraError
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.log import logger
 from ssn_agent.processes import Stop
 

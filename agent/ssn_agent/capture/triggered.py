@@ -13,7 +13,7 @@ from ssn_agent.capture.life import Life
 from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.errors import CameraEnded
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.log import logger
 from ssn_agent.processes import Stop
 

@@ -22,7 +22,8 @@ from ssn_agent.capture.settings import takes_triggers
 from ssn_agent.errors import AgentError, LedgerDamaged, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Journal
-from ssn_agent.frames.layout import Decision, ModelNote
+from ssn_agent.frames.layout import Decision
+from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside

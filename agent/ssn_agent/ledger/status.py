@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
-from ssn_agent.frames.layout import CameraState, IntakeNote, ModelNote
+from ssn_agent.frames.notes import CameraState, IntakeNote, ModelNote
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator
 
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Decision, SpillNote
+from ssn_agent.frames.layout import Decision
+from ssn_agent.frames.notes import SpillNote
 from ssn_agent.ledger.rules import decide, is_late_result
 from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import logger
