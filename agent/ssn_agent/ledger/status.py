@@ -1,6 +1,7 @@
 """What the station says of itself: counts that add up, cameras, models, alarms."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
@@ -104,8 +105,7 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
             "failed": stream.counts.failed,
             "invalid": invalid_counts(stream.counts.invalid),
             "pending": stream.pending,
-            "discarded_frames": intake.discarded_frames,
-            "malformed_messages": intake.malformed_messages,
+            **asdict(intake),
         }
     )
 
