@@ -34,22 +34,37 @@ class Triggered:
 
     def run(self, stop: Stop) -> None:
         """Take triggers until asked to stop or until a file source ends."""
-        self._intake.note(CameraState.STARTING)
-        self._input.open()
-        self._grabber.start()
+        self.open()
         try:
             while not stop:
-                self._life.heed_reload()
-                if not self._grabber.hangs:  # else the supervisor replaces this process
-                    self._life.beat()
-                self._input.serve(self._grabber.bell)
-                for event in self._grabber.events():
-                    self._heed(event)
+                self.turn()
         except CameraEnded as ended:
             self._intake.note(CameraState.ENDED, str(ended))
         finally:
-            self._input.close()
-            self._grabber.stop()
+            self.close()
+
+    def open(self) -> None:
+        """Listen for triggers, and open the camera beside it."""
+        self._intake.note(CameraState.STARTING)
+        self._input.open()
+        self._grabber.start()
+
+    def turn(self) -> None:
+        """Heed what has come from senders and from the camera; wait for it for 0.1 s at most.
+
+        Raises CameraEnded where a file source has come to its end.
+        """
+        self._life.heed_reload()
+        if not self._grabber.hangs:  # else the supervisor replaces this process
+            self._life.beat()
+        self._input.serve(self._grabber.bell)
+        for event in self._grabber.events():
+            self._heed(event)
+
+    def close(self) -> None:
+        """Close both."""
+        self._input.close()
+        self._grabber.stop()
 
     def _heed(self, event: Event) -> None:
         match event:
