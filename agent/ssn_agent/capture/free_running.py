@@ -52,7 +52,8 @@ class FreeRunning:
             except CameraError as error:
                 wait_s = reopening.next_wait_s()
                 self._intake.note(CameraState.FAULTY, str(error))
-                logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                if reopening.is_news(str(error)):
+                    logger().error("camera fault", problem=str(error))
                 self._life.beat(wait_s)
                 stop.wait(wait_s)
                 self._intake.count(reconnects=1)

@@ -39,7 +39,8 @@ class Sent:
             except CameraError as error:
                 wait_s = reopening.next_wait_s()
                 self._intake.note(CameraState.FAULTY, str(error))
-                logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                if reopening.is_news(str(error)):
+                    logger().error("camera fault", problem=str(error))
                 self._life.beat(wait_s)
                 stop.wait(wait_s)
             finally:

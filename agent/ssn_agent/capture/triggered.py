@@ -76,10 +76,11 @@ class Triggered:
                 self._parts.discard()
             case Brought(int() as sequence, frame):
                 self._parts.bring(sequence, frame)
-            case Failed(error, reopen_s):
+            case Failed(error, is_news):
                 self._parts.lose()
-                if reopen_s is None:
+                if isinstance(error, CameraEnded):
                     raise error
                 self._has_failed = True
                 self._intake.note(CameraState.FAULTY, str(error))
-                logger().error("camera fault", problem=str(error), reopen_s=reopen_s)
+                if is_news:
+                    logger().error("camera fault", problem=str(error))
