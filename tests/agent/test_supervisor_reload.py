@@ -23,11 +23,16 @@ def settings(cameras: dict[str, Any] | None = None, **changes: Any) -> Settings:
 
 
 def test_thresholds_the_level_of_the_log_and_retention_change_at_run_time() -> None:
-    camera = {**CAMERA, "threshold": 0.625}
+    camera = {**CAMERA, "threshold": 0.625, "alarm_after": 5}
     wanted = settings({"left": camera}, log_level="debug", retention={"heatmap_gib": 5})
     found = reload(settings(), wanted)
     assert found.settings == wanted
-    assert found.changed == ("cameras.left.threshold", "log_level", "retention.heatmap_gib")
+    assert found.changed == (
+        "cameras.left.alarm_after",
+        "cameras.left.threshold",
+        "log_level",
+        "retention.heatmap_gib",
+    )
     assert found.wants_restart == ()
 
 

@@ -30,7 +30,7 @@ def station_status(
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
     for name, stream in streams.items():
-        alarms += _camera_alarms(name, stream)
+        alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
     return StationStatus(
         station=str(settings.station),
         state="online",
@@ -110,7 +110,7 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
     )
 
 
-def _camera_alarms(name: str, stream: PendingTriggers) -> list[str]:
+def _camera_alarms(name: str, stream: PendingTriggers, alarm_after: int) -> list[str]:
     alarms = []
     camera = stream.journal.camera_note()
     if camera is not None and camera.state is CameraState.FAULTY:
@@ -118,4 +118,7 @@ def _camera_alarms(name: str, stream: PendingTriggers) -> list[str]:
     model = stream.journal.model_note()
     if model is not None:
         alarms += [f"{name}: {line}" for line in model.message.splitlines()]
+    rejects = stream.rejects.alarm(alarm_after)
+    if rejects is not None:
+        alarms.append(f"{name}: {rejects}")
     return alarms
