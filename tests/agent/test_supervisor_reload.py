@@ -143,6 +143,8 @@ def test_the_file_for_the_processes_holds_the_passwords_and_is_ours_alone(tmp_pa
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_text())["cameras"]["left"]["source"] == {
         **RTSP,
+        "trigger": "free",
+        "trigger_bind": None,
         "open_timeout_ms": 3000,
         "read_timeout_ms": 2000,
     }
