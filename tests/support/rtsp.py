@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_agent.capture.camera import Frame
+from ssn_agent.frames.pixels import Pixels
 from support.mosquitto import answers, free_port
 from support.waiting import wait_until
 
@@ -57,10 +57,9 @@ def _block(bit: int) -> tuple[slice, slice]:
     )
 
 
-def exposed_ms(frame: Frame) -> int:
-    """Return when a frame was exposed, as its picture shows: the monotonic clock's milliseconds."""
-    assert frame.pixels is not None
-    return sum(int(frame.pixels[_block(bit)].mean() > 127) << bit for bit in range(BITS))
+def exposed_ms(pixels: Pixels) -> int:
+    """Return when a picture was exposed, as it shows: the monotonic clock's milliseconds."""
+    return sum(int(pixels[_block(bit)].mean() > 127) << bit for bit in range(BITS))
 
 
 class NetworkCamera:
@@ -87,15 +86,22 @@ class NetworkCamera:
             self._process.wait()
             self._process = None
 
+    @property
+    def is_running(self) -> bool:
+        """Say whether it was started, and not killed since."""
+        return self._process is not None
+
     def freeze(self) -> None:
         """Stop it: its sensor goes on, and what it saw comes in a burst after `thaw`."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        """Let it go on, where it runs."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ above it is how long it was under way, or waited in a backlog.
 2. A stamp is believed once the least differences of two windows, one after the other, agree: the
    clock goes as the host's does. Until then, and for a stream without such a clock, a frame is as
    old as its reading.
-3. The envelope falls at once and rises slowly, as clocks drift apart.
+3. The envelope falls at once. It rises, from window to window, to what came with the least delay:
+   clocks drift apart. It rises slowly: where all of a window comes late, that is a backlog.
 4. A clock that goes back is another one: from the start.
 """
 
@@ -37,27 +38,27 @@ class _Offset:
         self._window_began = read
         self._least = difference
         self._least_before: int | None = None
-        self._last_read = read
 
     def late_by(self, difference: int, read: int) -> int:
         """Return by how much the next frame is above the envelope; 0 until there is one."""
-        since_last, self._last_read = read - self._last_read, read
         if read - self._window_began >= WINDOW_NS:
             self._end_window(read)
             self._least = difference
         self._least = min(self._least, difference)
         if self.envelope is None:
             return 0
-        self.envelope = min(difference, self.envelope + int(RISE * since_last))
+        self.envelope = min(difference, self.envelope)
         return difference - self.envelope
 
     def _end_window(self, read: int) -> None:
+        lasted = read - self._window_began
         if self.envelope is not None:
-            is_late = self._least - self.envelope > LATE_NS
-            self.late_windows = self.late_windows + 1 if is_late else 0
+            late = self._least - self.envelope
+            self.late_windows = self.late_windows + 1 if late > LATE_NS else 0
+            self.envelope += min(late, int(RISE * lasted))
         elif self._least_before is not None:
             drift = abs(self._least - self._least_before)
-            if drift <= PACE * (read - self._window_began):
+            if drift <= PACE * lasted:
                 self.envelope = self._least
         self._least_before = self._least
         self._window_began = read
