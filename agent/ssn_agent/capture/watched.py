@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ssn_agent.capture.camera import Description, Frame, FrameIds, HostTime
 from ssn_agent.capture.files import LIST_S, READ_S, part_name
@@ -33,7 +34,8 @@ from ssn_agent.log import logger
 LOOK_S = 0.1
 """Between two looks."""
 LOOKS_SHARE = 0.1
-"""Of the time, at most: a folder of many files is looked at less often."""
+"""Of a processor, at most: a folder of many files is looked at less often. A drive that is slow is
+asked for half of the time, at most."""
 SETTLE_S = 0.2
 GIVE_UP_S = 10.0
 SLACK_NS = 30 * 10**9
@@ -42,8 +44,7 @@ REMEMBERED = 20_000
 """Parts, or as many as the folder holds: also those that are gone, for a drive may come back."""
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What tells a file from what it was before, and from others."""
 
     file: int
@@ -92,12 +93,13 @@ class WatchedFolder:
         """`counted`: part ids and trigger ids of what was counted before."""
         self._root = source.path
         self._known: dict[tuple[str | int, int, int], None] = {}
-        self._newest_ns: int | None = None
+        changes_ns = []
         for name, trigger_id in counted:
             match trigger_id.split():
                 case ["file", written, size, changed]:
                     self._known[name, int(written), int(size)] = None
-                    self._newest_ns = max(self._newest_ns or 0, int(changed))
+                    changes_ns.append(int(changed))
+        self._old_ns = max(min(changes_ns), max(changes_ns) - SLACK_NS) if changes_ns else None
         self._found: dict[str, Stamp] = {}
         """By the last look."""
         self._waiting: dict[str, _Waiting] = {}
@@ -149,7 +151,7 @@ class WatchedFolder:
                 time.sleep(min(self._next_look_s, ends_s) - now_s)
 
     def _look(self) -> None:
-        now, began_s = HostTime.now(), time.monotonic()
+        now, began_s, began_cpu_s = HostTime.now(), time.monotonic(), time.thread_time()
         found = dict(_files(self._root))
         # What is as it was and does not wait was taken.
         fresh = {p: f for p, f in found.items() if p in self._waiting or self._found.get(p) != f}
@@ -161,8 +163,8 @@ class WatchedFolder:
         due = [path for path, waiting in self._waiting.items() if waiting.is_due(began_s)]
         self._due = deque(sorted(due, key=lambda p: (self._waiting[p].stamp.changed_ns, p)))
         self._found, self._last_look_ns = found, now.monotonic_ns
-        ended_s = time.monotonic()
-        self._next_look_s = ended_s + max(LOOK_S, (ended_s - began_s) / LOOKS_SHARE)
+        ended_s, cpu_s = time.monotonic(), time.thread_time() - began_cpu_s
+        self._next_look_s = ended_s + max(LOOK_S, ended_s - began_s, cpu_s / LOOKS_SHARE)
 
     def _heed(self, path: str, stamp: Stamp, now: HostTime) -> None:
         """Take note of a file that is new, has changed, or waits."""
@@ -224,7 +226,7 @@ class WatchedFolder:
         return any(key in self._known for key in stamp.keys(name))
 
     def _is_old(self, stamp: Stamp) -> bool:
-        return self._newest_ns is None or stamp.changed_ns <= self._newest_ns - SLACK_NS
+        return self._old_ns is None or stamp.changed_ns < self._old_ns
 
     def _remember(self, name: str, stamp: Stamp) -> None:
         for key in stamp.keys(name):
