@@ -120,6 +120,19 @@ def test_a_deadline_is_counted_from_the_trigger(
     assert accepted.deadline_monotonic_ns - accepted.triggered_monotonic_ns == 2_000_000_000
 
 
+def test_of_a_backlog_what_is_past_its_deadline_is_late_and_leaves_the_slots_to_what_is_not(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    taken = HostTime.now().earlier(3_000_000_000)
+    backlog = [Frame(DARK, captured=taken)] * SLOTS + [Frame(BRIGHT)] * SLOTS
+    run(settings, Script(*backlog), stop)
+    found = [e.captured.reason for e in entries(journal) if e.captured is not None]
+    assert found == [InvalidReason.LATE] * SLOTS + [None] * SLOTS
+    note = journal.intake_note()
+    assert note is not None
+    assert note.received_frames == 2 * SLOTS
+
+
 @pytest.mark.parametrize("closed_as_late", [False, True])
 def test_what_a_killed_capture_left_without_a_frame_is_closed_and_inference_goes_on_behind_it(
     settings: Settings, journal: Journal, tmp_path: Path, stop: Stop, *, closed_as_late: bool
