@@ -84,6 +84,7 @@ class Aravis:
         self.buffer_new = self._plain("buffer_new_allocate", buffer, ctypes.c_size_t)
         self.status = self._plain("buffer_get_status", _INT, buffer)
         self.frame_id = self._plain("buffer_get_frame_id", _UINT64, buffer)
+        self.set_frame_id = self._plain("buffer_set_frame_id", None, buffer, _UINT64)
         self.timestamp = self._plain("buffer_get_timestamp", _UINT64, buffer)
         self.system_timestamp = self._plain("buffer_get_system_timestamp", _UINT64, buffer)
         self.width = self._plain("buffer_get_image_width", _INT, buffer)
@@ -102,6 +103,9 @@ class Aravis:
             )
             for kind in ("integer", "float")
         }
+        self._increment = self._checked(
+            "device_get_integer_feature_increment", _INT64, device, _TEXT
+        )
         self._entries = self._checked(
             "device_dup_available_enumeration_feature_values_as_strings",
             ctypes.POINTER(_TEXT),
@@ -194,6 +198,10 @@ class Aravis:
         least, largest = make(), make()
         self._bounds[kind](device, feature.encode(), ctypes.byref(least), ctypes.byref(largest))
         return least.value, largest.value
+
+    def step(self, device: int, feature: str) -> int:
+        """Return by what the values of an "integer" differ."""
+        return max(1, self._increment(device, feature.encode()))
 
     def entries(self, device: int, feature: str) -> list[str]:
         """Return the entries of an enumeration that can be set at present."""

@@ -29,9 +29,9 @@ def picture(
         msg = f"a buffer of {len(data)} bytes, said to hold {width} x {height} {pixel_format.name}"
         raise ImageError(msg)
     # The buffer's rows as they lie, [H, W] or [H, W, C].
-    if channels == 1:
-        lying = np.ndarray((height, width), np.uint8, data, offset, (stride, 1))
-    else:
-        shape, strides = (height, width, channels), (stride, channels, 1)
-        lying = np.ndarray(shape, np.uint8, data, offset, strides)
+    shape: tuple[int, ...] = (height, width)
+    strides: tuple[int, ...] = (stride, channels)
+    if channels > 1:
+        shape, strides = (*shape, channels), (*strides, 1)
+    lying: Pixels = np.ndarray(shape, np.uint8, data, offset, strides)
     return lying.copy()

@@ -91,10 +91,8 @@ def pixel_format(features: Features, name: str) -> PixelFormat:
     if known is None:
         offered = features.limits("PixelFormat").split(", ")
         taken = ", ".join(entry for entry in offered if _format(entry) is not None)
-        can = f"to what the camera has of those: {taken}" if taken else "to such a one"
-        msg = (
-            f"{name}: sends {current}; formats of 8 bits a value are taken: set pixel_format {can}"
-        )
+        can = f"to one of {taken}" if taken else "to such a one"
+        msg = f"{name}: sends {current}, not 8 bits a value; set the source's pixel_format {can}"
         raise CameraError(msg)
     return known
 

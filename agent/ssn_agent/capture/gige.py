@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ssn_agent.capture.aravis import PROBLEMS, SUCCESS, Aravis, aravis
 from ssn_agent.capture.buffers import picture
-from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
-from ssn_agent.capture.genicam import Value, configure, describe, pixel_format
+from ssn_agent.capture.camera import Description, Found, Frame, FrameIds
+from ssn_agent.capture.genicam import Value, configure, describe, nearest, pixel_format
 from ssn_agent.capture.gvcp import Device, discover
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError, ImageError
@@ -38,14 +38,17 @@ _PLAIN_UDP = 1
 """Not through a packet socket, which takes a right that the service does not have."""
 
 
+IDS = FrameIds(1, 65535)
+"""Of 16 bits; those of 64 bits, which GigE Vision 2 has too, do not come to their end."""
+
+
 class GigeCamera:
     """One camera."""
 
     open_limit_s = 20.0
     frame_limit_s = 6.0
     waits = False
-    frame_ids: FrameIds | None = FrameIds(1, 65535)
-    """Of 16 bits; those of 64 bits, which GigE Vision 2 has too, do not come to their end."""
+    frame_ids: FrameIds | None = IDS
 
     def __init__(self, source: GigeSource) -> None:
         """Set up; nothing is opened yet. Raises CameraError where Aravis is not installed."""
@@ -59,6 +62,7 @@ class GigeCamera:
         self._lost = ctypes.c_int(0)
         self._features = _Features(self._library, 0, self._name)
         self._has_timestamps = False
+        self._last_id: int | None = None
 
     def open(self) -> None:
         """Take control, set and read back what the settings say. Raises CameraError."""
@@ -120,6 +124,7 @@ class GigeCamera:
             least, most = _BUFFERS
             for _ in range(max(least, min(_BUFFERS_BYTES // max(size, 1), most))):
                 library.push(self._stream, library.buffer_new(size))
+            self._last_id = None
             library.start(camera)
             if self._source.trigger == "software":
                 self._drop(self._stream, _SETTLE_S)
@@ -142,7 +147,11 @@ class GigeCamera:
     def _drop(self, stream: int, wait_s: float) -> None:
         """Let go of what has come, and comes within the wait."""
         while buffer := self._library.pop(stream, int(wait_s * 1e6)):
-            self._library.push(stream, buffer)
+            self._give_back(stream, buffer)
+
+    def _give_back(self, stream: int, buffer: int) -> None:
+        self._library.set_frame_id(buffer, 0)  # else it stays where a first packet is lost
+        self._library.push(stream, buffer)
 
     def next_frame(self, wait_s: float) -> Frame | None:
         """Return the next frame; None where none has come within `wait_s`. Raises CameraError."""
@@ -154,19 +163,20 @@ class GigeCamera:
         try:
             return self._frame(buffer)
         finally:
-            self._library.push(stream, buffer)
+            self._give_back(stream, buffer)
 
     def _frame(self, buffer: int) -> Frame:
         library = self._library
-        now = HostTime.now()
-        age_ns = now.utc_ns - library.system_timestamp(buffer)
-        came = Frame(
-            None,
-            frame_id=library.frame_id(buffer),
-            device_timestamp_ns=library.timestamp(buffer) if self._has_timestamps else None,
-            captured=now.earlier(age_ns) if 0 < age_ns < _MAX_AGE_NS else now,
-        )
         status = library.status(buffer)
+        frame_id = library.frame_id(buffer)
+        self._last_id = frame_id or _next(self._last_id)
+        came = Frame(None, frame_id=self._last_id)
+        if frame_id:
+            age_ns = came.captured.utc_ns - library.system_timestamp(buffer)
+            stamp_ns = library.timestamp(buffer) if self._has_timestamps else None
+            came = replace(came, device_timestamp_ns=stamp_ns)
+            if 0 < age_ns < _MAX_AGE_NS:
+                came = replace(came, captured=came.captured.earlier(age_ns))
         if status != SUCCESS:
             return replace(came, problem=PROBLEMS.get(status, f"Aravis says {status}"))
         try:
@@ -250,7 +260,7 @@ class _Features:
             if kind == "command":
                 self._library.execute(self._device, name.encode())
             else:
-                self._library.write(self._device, name, kind, _suited(name, kind, value))
+                self._library.write(self._device, name, kind, self._suited(name, kind, value))
 
     def limits(self, name: str) -> str:
         with _named(self._name):
@@ -262,6 +272,20 @@ class _Features:
             least, largest = self._library.bounds(self._device, name, kind)
             return f"{least:g} to {largest:g}"
 
+    def _suited(self, name: str, kind: str, value: Value) -> Value:
+        """Return a value as a feature of a kind takes it. Raises CameraError."""
+        if kind in {"enumeration", "string"} and isinstance(value, str):
+            return value
+        if isinstance(value, bool) == (kind == "boolean") and not isinstance(value, str):
+            if kind == "float":
+                return float(value)
+            if isinstance(value, float):
+                least, _ = self._library.bounds(self._device, name, kind)
+                return nearest(value, int(least), self._library.step(self._device, name))
+            return value
+        msg = f"{name} is of the kind {kind}, and {value!r} is not; check the camera's source"
+        raise CameraError(msg)
+
     def _kind(self, name: str) -> str:
         kind = self._library.kind(self._device, name)
         if not kind:
@@ -270,19 +294,14 @@ class _Features:
         return kind
 
 
-def _suited(name: str, kind: str, value: Value) -> Value:
-    """Return a value as a feature of a kind takes it. Raises CameraError."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind in {"enumeration", "string"} and isinstance(value, str):
-        return value
-    if kind == "boolean" and isinstance(value, bool):
-        return value
-    if kind == "float" and is_number:
-        return float(value)
-    if kind == "integer" and is_number:
-        return round(float(value)) if isinstance(value, float) else value
-    msg = f"{name} is of the kind {kind}, and {value!r} is not; check the camera's source"
-    raise CameraError(msg)
+def _next(last: int | None) -> int | None:
+    """Return the id of a frame whose first packet was lost, which holds it; None: unknown.
+
+    Frames come in their order, so with the next one in its place a gap is as large as it is.
+    """
+    if last is None:
+        return None
+    return IDS.first if last == IDS.last else last + 1
 
 
 def find() -> list[Found]:
