@@ -157,8 +157,8 @@ def test_what_was_triggered_before_a_camera_is_armed_never_comes_after(
 @needs_aravis
 def test_settings_are_what_the_camera_says_that_it_does(device: AravisCamera) -> None:
     region = {"x": 8, "y": 4, "width": 320, "height": 200}
-    changes = {"exposure_us": 2000, "gain": 4.2, "pixel_format": "BayerRG8", "sensor_region": region}
-    with closing(made(device, packet_size=576, **changes, **at_rate(50.0))) as camera:
+    changes = at_rate(50.0) | {"exposure_us": 2000, "gain": 4.04, "pixel_format": "BayerRG8"}
+    with closing(made(device, packet_size=576, sensor_region=region, **changes)) as camera:
         camera.open()
         said = camera.describe()
         camera.arm()

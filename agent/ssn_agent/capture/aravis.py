@@ -201,7 +201,7 @@ class Aravis:
 
     def step(self, device: int, feature: str) -> int:
         """Return by what the values of an "integer" differ."""
-        return max(1, self._increment(device, feature.encode()))
+        return max(1, int(self._increment(device, feature.encode())))
 
     def entries(self, device: int, feature: str) -> list[str]:
         """Return the entries of an enumeration that can be set at present."""

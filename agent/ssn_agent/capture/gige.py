@@ -34,6 +34,7 @@ _SETTLE_S = 0.2
 """A camera may keep a trigger until it is armed (the Aravis fake camera does)."""
 _MAX_AGE_NS = 10_000_000_000
 """Of a frame that is read: one that seems older shows that the clock was set."""
+_KINDS = {"enumeration": str, "string": str, "boolean": bool, "integer": int, "float": float}
 _PLAIN_UDP = 1
 """Not through a packet socket, which takes a right that the service does not have."""
 
@@ -274,15 +275,14 @@ class _Features:
 
     def _suited(self, name: str, kind: str, value: Value) -> Value:
         """Return a value as a feature of a kind takes it. Raises CameraError."""
-        if kind in {"enumeration", "string"} and isinstance(value, str):
+        given = type(value)  # not isinstance: True is no number here
+        if given is _KINDS[kind]:
             return value
-        if isinstance(value, bool) == (kind == "boolean") and not isinstance(value, str):
-            if kind == "float":
-                return float(value)
-            if isinstance(value, float):
-                least, _ = self._library.bounds(self._device, name, kind)
-                return nearest(value, int(least), self._library.step(self._device, name))
-            return value
+        if kind == "float" and given is int:
+            return float(value)
+        if kind == "integer" and given is float:
+            least, _ = self._library.bounds(self._device, name, kind)
+            return nearest(float(value), int(least), self._library.step(self._device, name))
         msg = f"{name} is of the kind {kind}, and {value!r} is not; check the camera's source"
         raise CameraError(msg)
 
