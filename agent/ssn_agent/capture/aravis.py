@@ -90,7 +90,11 @@ class Aravis:
         self.width = self._plain("buffer_get_image_width", _INT, buffer)
         self.height = self._plain("buffer_get_image_height", _INT, buffer)
         self.pixel_format = self._plain("buffer_get_image_pixel_format", ctypes.c_uint32, buffer)
-        self._padding = self._plain("buffer_get_image_padding", None, buffer, _POINTER, _POINTER)
+        self._padding: Callable[..., Any] | None = None
+        if hasattr(self._aravis, "arv_buffer_get_image_padding"):  # since 0.8.23
+            self._padding = self._plain(
+                "buffer_get_image_padding", None, buffer, _POINTER, _POINTER
+            )
         self._data = self._plain("buffer_get_data", _POINTER, buffer, _POINTER)
         # Features.
         self.set_range_check = self._plain("device_set_range_check_policy", None, device, _INT)
@@ -167,8 +171,10 @@ class Aravis:
             return memoryview(b"")
         return memoryview((ctypes.c_ubyte * size.value).from_address(start)).cast("B")
 
-    def row_padding(self, buffer: int) -> int:
-        """Return the bytes that follow the pixels of each row."""
+    def row_padding(self, buffer: int) -> int | None:
+        """Return the bytes that follow the pixels of each row; None: this Aravis does not say."""
+        if self._padding is None:
+            return None
         beside, below = _INT(), _INT()
         self._padding(buffer, ctypes.byref(beside), ctypes.byref(below))
         return beside.value
@@ -216,7 +222,7 @@ class Aravis:
         try:
             function = getattr(self._aravis, f"arv_{name}")
         except AttributeError as error:
-            msg = f"the Aravis that is installed has no arv_{name}; 0.8.26 is known to do"
+            msg = f"the Aravis that is installed has no arv_{name}; install 0.8.20 or newer"
             raise CameraError(msg) from error
         return self._typed(function, result, *arguments)
 

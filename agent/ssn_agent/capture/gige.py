@@ -20,6 +20,7 @@ from ssn_agent.capture.gvcp import Device, discover
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
+from ssn_agent.frames.pixels import Pixels
 from ssn_agent.log import logger
 
 _TRIGGER = "TriggerSoftware"
@@ -182,12 +183,19 @@ class GigeCamera:
             return replace(came, problem=PROBLEMS.get(status, f"Aravis says {status}"))
         try:
             known = PixelFormat(library.pixel_format(buffer))
-            size = library.width(buffer), library.height(buffer)
-            padding = library.row_padding(buffer)
-            pixels = picture(library.data(buffer), known, *size, padding=padding)
+            return replace(came, pixels=self._pixels(buffer, known), pixel_format=known)
         except (ImageError, ValueError) as error:
             return replace(came, problem=str(error))
-        return replace(came, pixels=pixels, pixel_format=known)
+
+    def _pixels(self, buffer: int, known: PixelFormat) -> Pixels:
+        """Copy the picture out of a buffer. Raises ImageError."""
+        library = self._library
+        data = library.data(buffer)
+        width, height = library.width(buffer), library.height(buffer)
+        padding = library.row_padding(buffer)
+        if padding is None and len(data) != width * height * known.channels:
+            raise ImageError("more than pixels in a frame is understood from Aravis 0.8.23 on")
+        return picture(data, known, width, height, padding=padding or 0)
 
     def trigger(self) -> None:
         """Have it expose one frame; what has come unasked is let go. Raises CameraError."""
