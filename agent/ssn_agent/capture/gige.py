@@ -7,15 +7,16 @@ to one that is gone takes 2.5 s.
 
 import ctypes
 import ipaddress
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ssn_agent.capture.aravis import PROBLEMS, SUCCESS, Aravis, aravis
+from ssn_agent.capture.aravis import PROBLEMS, SUCCESS, aravis
+from ssn_agent.capture.aravis_features import AravisFeatures, named
 from ssn_agent.capture.buffers import picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds
-from ssn_agent.capture.genicam import Value, configure, describe, nearest, pixel_format
+from ssn_agent.capture.genicam import configure, describe, pixel_format
 from ssn_agent.capture.gvcp import Device, discover
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError, ImageError
@@ -35,7 +36,6 @@ _SETTLE_S = 0.2
 """A camera may keep a trigger until it is armed (the Aravis fake camera does)."""
 _MAX_AGE_NS = 10_000_000_000
 """Of a frame that is read: one that seems older shows that the clock was set."""
-_KINDS = {"enumeration": str, "string": str, "boolean": bool, "integer": int, "float": float}
 _PLAIN_UDP = 1
 """Not through a packet socket, which takes a right that the service does not have."""
 
@@ -62,7 +62,7 @@ class GigeCamera:
         self._stream: int | None = None
         self._device = 0
         self._lost = ctypes.c_int(0)
-        self._features = _Features(self._library, 0, self._name)
+        self._features = AravisFeatures(self._library, 0, self._name)
         self._has_timestamps = False
         self._last_id: int | None = None
 
@@ -72,7 +72,7 @@ class GigeCamera:
         try:
             self._take_control()
             configure(self._features, self._source, self._name)
-            with self._named():
+            with named(self._name):
                 self._set_packet_size(self._opened())
                 self._has_timestamps = self._library.tick_frequency(self._device) > 0
         except CameraError:
@@ -81,7 +81,7 @@ class GigeCamera:
 
     def _take_control(self) -> None:
         library = self._library
-        with self._named():
+        with named(self._name):
             self._camera = library.camera_new(_address(self._source.device).encode())
             if self._camera is None:
                 raise CameraError("does not answer; check its power, cable and address")
@@ -92,8 +92,9 @@ class GigeCamera:
             library.set_range_check(self._device, 1)
             library.set_stream_options(self._camera, _PLAIN_UDP)
             library.set_packet_size_adjustment(self._camera, 0)
-            library.stop(self._camera)  # one that was left running takes no settings
-        self._features = _Features(library, self._device, self._name)
+            with suppress(CameraError):  # it may refuse where it does not acquire
+                library.stop(self._camera)  # one that was left running takes no settings
+        self._features = AravisFeatures(library, self._device, self._name)
 
     def _set_packet_size(self, camera: int) -> None:
         wanted = self._source.packet_size
@@ -113,10 +114,10 @@ class GigeCamera:
         """
         camera = self._opened()
         library = self._library
-        with self._named():
+        with named(self._name):
             self._end_stream(camera)
         pixel_format(self._features, self._name)
-        with self._named():
+        with named(self._name):
             self._stream = library.stream_new(camera, None, None)
             if self._stream is None:
                 raise CameraError("no stream; does another program use its port?")
@@ -148,7 +149,8 @@ class GigeCamera:
 
     def _drop(self, stream: int, wait_s: float) -> None:
         """Let go of what has come, and comes within the wait."""
-        while buffer := self._library.pop(stream, int(wait_s * 1e6)):
+        ends_at = time.monotonic() + wait_s
+        while buffer := self._library.pop(stream, int(max(0.0, ends_at - time.monotonic()) * 1e6)):
             self._give_back(stream, buffer)
 
     def _give_back(self, stream: int, buffer: int) -> None:
@@ -202,7 +204,7 @@ class GigeCamera:
         stream = self._armed()
         self._check_control()
         self._drop(stream, 0)
-        with self._named():
+        with named(self._name):
             self._library.execute(self._device, _TRIGGER.encode())
 
     def describe(self) -> Description:
@@ -240,67 +242,6 @@ class GigeCamera:
             msg = f"{self._name}: control was lost: it was switched off, or another took it"
             raise CameraError(msg)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        with _named(self._name):
-            yield
-
-
-class _Features:
-    """The features of a device."""
-
-    def __init__(self, library: Aravis, device: int, name: str) -> None:
-        self._library = library
-        self._device = device
-        self._name = name
-
-    def has(self, name: str) -> bool:
-        with _named(self._name):
-            return bool(self._library.is_available(self._device, name.encode()))
-
-    def read(self, name: str) -> Value:
-        with _named(self._name):
-            kind = self._kind(name)
-            return True if kind == "command" else self._library.read(self._device, name, kind)
-
-    def write(self, name: str, value: Value) -> None:
-        with _named(self._name):
-            kind = self._kind(name)
-            if kind == "command":
-                self._library.execute(self._device, name.encode())
-            else:
-                self._library.write(self._device, name, kind, self._suited(name, kind, value))
-
-    def limits(self, name: str) -> str:
-        with _named(self._name):
-            kind = self._kind(name)
-            if kind == "enumeration":
-                return ", ".join(self._library.entries(self._device, name))
-            if kind not in {"integer", "float"}:
-                return ""
-            least, largest = self._library.bounds(self._device, name, kind)
-            return f"{least:g} to {largest:g}"
-
-    def _suited(self, name: str, kind: str, value: Value) -> Value:
-        """Return a value as a feature of a kind takes it. Raises CameraError."""
-        given = type(value)  # not isinstance: True is no number here
-        if given is _KINDS[kind]:
-            return value
-        if kind == "float" and given is int:
-            return float(value)
-        if kind == "integer" and given is float:
-            least, _ = self._library.bounds(self._device, name, kind)
-            return nearest(float(value), int(least), self._library.step(self._device, name))
-        msg = f"{name} is of the kind {kind}, and {value!r} is not; check the camera's source"
-        raise CameraError(msg)
-
-    def _kind(self, name: str) -> str:
-        kind = self._library.kind(self._device, name)
-        if not kind:
-            msg = f"{name} is no feature that can be set or read"
-            raise CameraError(msg)
-        return kind
-
 
 def _next(last: int | None) -> int | None:
     """Return the id of a frame whose first packet was lost, which holds it; None: unknown.
@@ -332,23 +273,13 @@ def _address(device: str) -> str:
     with suppress(ValueError):
         return str(ipaddress.IPv4Address(device))
     found = discover()
-    named = [it for it in found if device in (it.serial, it.user_name)]
-    if len(named) == 1:
-        return named[0].address
-    many = "several cameras have this name" if named else "no camera of this name answers"
-    msg = f"{many}; there are: {_listed(found)}; give its IP address or serial number"
+    matching = [it for it in found if device in (it.serial, it.user_name)]
+    if len(matching) == 1:
+        return matching[0].address
+    problem = "several cameras have this name" if matching else "no camera of this name answers"
+    msg = f"{problem}; there are: {_listed(found)}; give its IP address or serial number"
     raise CameraError(msg)
 
 
 def _listed(found: list[Device]) -> str:
     return ", ".join(f"{it.address} (serial {it.serial or '-'})" for it in found) or "none"
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Say which camera it was."""
-    try:
-        yield
-    except CameraError as error:
-        msg = f"{name}: {error}"
-        raise CameraError(msg) from error
