@@ -24,7 +24,7 @@ from ssn_agent.errors import CameraError
 from ssn_agent.frames.layout import CameraState, Outcome
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
-from support.aravis import FAKE, FIRST_ID, SERIAL, AravisCamera, aravis_camera
+from support.aravis import FAKE, FIRST_ID, SERIAL, USER_NAME, AravisCamera, aravis_camera
 from support.capture import CaptureProcess, capture_process, connected
 from support.records import judged
 from support.waiting import wait_until
@@ -208,19 +208,22 @@ def test_what_a_camera_does_not_do_is_named_with_what_it_does(device: AravisCame
 
 
 @needs_aravis
-def test_a_camera_is_found_and_opened_by_its_serial_number(
-    device: AravisCamera, monkeypatch: pytest.MonkeyPatch
+def test_a_camera_is_found_and_opened_by_its_serial_number_or_the_name_that_a_user_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "pixels").write_bytes(bytes(96 * 64))
     monkeypatch.setattr(gvcp, "_own_addresses", lambda: ["127.0.0.1"])  # not the network's
-    (found,) = find()
-    assert (found.kind, found.source) == ("gige", {"device": SERIAL})
-    assert "Aravis Fake" in found.name
-    with closing(made(device, packet_size=None, **found.source)) as camera:
-        camera.open()
-        camera.arm()
-        assert taken(camera).pixels is not None
-    with pytest.raises(CameraError, match=rf"nobody: no camera .* 127.0.0.1 \(serial {SERIAL}\)"):
-        made(device, device="nobody").open()
+    with aravis_camera(pixels=tmp_path / "pixels") as device:
+        (found,) = find()
+        assert (found.kind, found.source) == ("gige", {"device": SERIAL})
+        assert found.name == f"Aravis Fake {SERIAL} {USER_NAME}"
+        for name in (SERIAL, USER_NAME):
+            with closing(made(device, device=name, packet_size=None)) as camera:
+                camera.open()
+                camera.arm()
+                assert taken(camera).pixels is not None
+        with pytest.raises(CameraError, match=rf"nobody: no .* 127.0.0.1 \(serial {SERIAL}\)"):
+            made(device, device="nobody").open()
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(gvcp._ACKNOWLEDGED.__add__))
