@@ -1,6 +1,7 @@
 """GigE Vision cameras: what they send is what is judged, and nothing that they lost is."""
 
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -249,7 +250,8 @@ def run_until(process: CaptureProcess, state: CameraState, within_s: float) -> f
 
     def reached() -> bool:
         judge(process)
-        return process.state() is state
+        note = process.journal.camera_note()
+        return note is not None and note.state is state
 
     wait_until(reached, within_s, f"the camera is not {state.name}: {process.log()[-2000:]}")
     return time.monotonic() - began_s
@@ -268,7 +270,7 @@ def test_a_camera_that_was_killed_or_frozen_gives_frames_again_soon_after_it_ans
     device: AravisCamera, tmp_path: Path, runtime: Path
 ) -> None:
     source = device.source | SMALL | {"silence_ms": 500}
-    with capture_process(tmp_path, runtime, source) as process:
+    with capture_process(tmp_path, runtime, source=source) as process:
         process.start()
         run_until(process, CameraState.RUNNING, 20)
         device.kill()
@@ -279,6 +281,8 @@ def test_a_camera_that_was_killed_or_frozen_gives_frames_again_soon_after_it_ans
         assert run_until(process, CameraState.FAULTY, 20) < 3.0
         device.thaw()
         assert run_until(process, CameraState.RUNNING, 20) < 5.0
+        process.ask_to_end(signal.SIGTERM)
+        assert process.wait() == 0
 
 
 def trigger(peer: "zmq.Socket[bytes]", part: str) -> None:
@@ -291,7 +295,7 @@ def test_every_triggered_part_has_its_own_frame_and_a_camera_that_is_gone_is_not
     device: AravisCamera, tmp_path: Path, runtime: Path
 ) -> None:
     source = device.source | SMALL | {"trigger": "software"} | at_rate(100.0)
-    with capture_process(tmp_path, runtime, source, capacity=64) as process:
+    with capture_process(tmp_path, runtime, source=source, capacity=64) as process:
         process.start()
         run_until(process, CameraState.RUNNING, 20)
         peer = connected(process.bind)
