@@ -294,7 +294,7 @@ def test_frames_that_found_no_buffer_are_lost_parts_by_their_ids(
 def test_a_capture_process_that_is_killed_gives_frames_again_and_ends_when_asked(
     tmp_path: Path,
 ) -> None:
-    source = {**GREEN, "features": FAST}
+    source = {**GREEN, "features": {"AcquisitionFrameRate": 30}}
     with (
         tempfile.TemporaryDirectory(prefix="ssn-") as runtime,
         capture_process(tmp_path, Path(runtime), capacity=64, source=source) as capture,

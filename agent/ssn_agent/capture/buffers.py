@@ -34,4 +34,5 @@ def picture(
     if channels > 1:
         shape, strides = (*shape, channels), (*strides, 1)
     lying: Pixels = np.ndarray(shape, np.uint8, data, offset, strides)
-    return lying.copy()
+    pixels: Pixels = lying.copy()
+    return pixels
