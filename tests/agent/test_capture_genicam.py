@@ -3,7 +3,8 @@
 import pytest
 
 from ssn_agent.capture import buffers
-from ssn_agent.capture.camera import Description
+from ssn_agent.capture.camera import Description, HostTime
+from ssn_agent.capture.device_clock import DeviceClock
 from ssn_agent.capture.genicam import (
     Value,
     configure,
@@ -181,6 +182,39 @@ def test_what_is_known_of_the_device_goes_before_what_its_features_say() -> None
     told = describe(camera, Description(model="of the transport"))
     assert (told.vendor, told.model, told.width, told.fps) == ("V", "of the transport", 8, None)
     assert told.triggers == ("free",)
+
+
+# The device's clock.
+
+SECOND = 10**9
+
+
+def moments(clock: DeviceClock, *frames: tuple[int | None, int]) -> list[int]:
+    """Return when frames were taken, by their timestamps and when they were read."""
+    return [clock.taken(stamp, HostTime(at, at)).monotonic_ns for stamp, at in frames]
+
+
+def test_frames_of_a_backlog_were_taken_as_far_apart_as_the_device_says() -> None:
+    backlog = ((100, 5_000), (200, 5_300), (300, 5_310), (400, 5_320))
+    assert moments(DeviceClock(), *backlog) == [5_000, 5_100, 5_200, 5_300]
+
+
+def test_without_a_timestamp_a_frame_was_taken_when_it_was_read() -> None:
+    assert moments(DeviceClock(), (None, 70), (5, 80), (None, 90)) == [70, 80, 90]
+
+
+def test_a_device_whose_clock_drifts_is_followed_also_over_a_long_pause() -> None:
+    clock, drift = DeviceClock(), 1e-4
+    for second in (*range(100), *range(3600, 3700)):
+        at = int(second * SECOND * (1 + drift))
+        (taken,) = moments(clock, (second * SECOND, at))
+        assert 0 <= at - taken <= 21 * SECOND * drift
+
+
+def test_a_clock_that_was_set_is_another_one() -> None:
+    hour = 3600 * SECOND
+    frames = ((hour, 10), (0, 20), (10, 35), (hour, 40), (hour + 10, 50))
+    assert moments(DeviceClock(), *frames) == [10, 20, 30, 40, 50]
 
 
 # Buffers.

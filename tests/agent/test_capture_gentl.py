@@ -203,6 +203,16 @@ def test_frames_count_on_and_each_keeps_its_own_picture(own: OwnProcess) -> None
     assert len(pictures) == 20  # the ball moves on
 
 
+def test_a_frame_that_came_incomplete_has_its_id_and_no_pixels(own: OwnProcess) -> None:
+    with own.running(**GREEN, features=FAST) as camera:
+        camera.hosted.spoil([2, 3])  # the simulator loses nothing by itself
+        frames = camera.taken(5)
+        camera.hosted.spoil([])
+    assert [f.frame_id for f in frames] == [1, 2, 3, 4, 5]
+    assert [f.pixels is None for f in frames] == [False, True, True, False, False]
+    assert [f.problem for f in frames] == ["", "came incomplete", "came incomplete", "", ""]
+
+
 def test_arming_drops_what_was_exposed_before(own: OwnProcess) -> None:
     with own.running(**GREEN, features=FAST) as camera:
         camera.taken(3)
@@ -258,7 +268,7 @@ class Stalling(RemoteCamera):
         if self.has_gap and self.last_id % 10 == 0:
             raise CameraEnded("enough")
         if self.last_id % 10 == 5 and not self.has_gap:
-            time.sleep(0.3)  # thirty frames' time, and the producer has eight buffers
+            time.sleep(0.4)  # forty frames' time, and the producer has sixteen buffers
         frame = super().next_frame(wait_s)
         if frame is not None and frame.frame_id is not None:
             self.has_gap |= frame.frame_id > self.last_id + 1

@@ -7,6 +7,7 @@ code: a test's process never loads it.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -35,6 +36,11 @@ class _Hosted:
     def write(self, feature: str, value: Any) -> None:
         owner = self.camera if hasattr(self.camera, "features") else self.camera._device
         owner.features.write(feature, value)
+
+    def spoil(self, frame_ids: list[int]) -> None:
+        """Have a GenTL producer say of these frames that they came incomplete."""
+        module: Any = import_module("ssn_agent.capture.gentl")
+        module.is_complete = lambda buffer: buffer.frame_id not in frame_ids
 
     def unplug(self) -> None:
         """Have a GenTL device's registers answer no more."""

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from ssn_agent.capture.buffers import picture
+from ssn_agent.capture.buffers import MOST, count_for, picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
+from ssn_agent.capture.device_clock import DeviceClock
 from ssn_agent.capture.genicam import Value, configure, describe, nearest, pixel_format
 from ssn_agent.capture.settings import BaslerSource
 from ssn_agent.errors import CameraError, ImageError
@@ -24,8 +25,6 @@ except ImportError as missing:
     problem = f"Basler cameras: {missing}; pip install 'ssn-inspect[basler]' on this machine"
     raise CameraError(problem) from missing
 
-BUFFERS = 10
-"""What pylon fills while nobody fetches: a third of a second at 30 frames/s."""
 READY_MS = 500
 """For a camera that still reads out its last frame, before it is triggered again."""
 NO_ID = 2**64 - 1
@@ -120,7 +119,8 @@ class BaslerCamera:
         self._camera: Any = None
         self._known = Description()
         self._format = PixelFormat.Mono8
-        self._ticks_per_s = 0
+        self._ticks_per_s = 10**9
+        self._clock = DeviceClock()
 
     def open(self) -> None:
         """Open the camera, set and read back what the settings say. Raises CameraError."""
@@ -140,10 +140,10 @@ class BaslerCamera:
         self.frame_ids = FrameIds(1, 65535) if info.GetDeviceClass() == GIGE else FrameIds()
         self._camera = pylon.InstantCamera(factory.CreateDevice(info))
         self._camera.Open()
-        self._camera.MaxNumBuffer.SetValue(BUFFERS)
         self.features = _Features(self._camera, self._name)
         configure(self.features, self._source, self._name)
         self._format = pixel_format(self.features, self._name)
+        self._camera.MaxNumBuffer.SetValue(count_for(int(self.features.read("PayloadSize"))))
         ticks = "GevTimestampTickFrequency"
         self._ticks_per_s = int(self.features.read(ticks)) if self.features.has(ticks) else 10**9
 
@@ -163,6 +163,7 @@ class BaslerCamera:
         with _told(f"{self._name}: does not start to acquire"):
             camera.StopGrabbing()
             camera.StartGrabbing(pylon.GrabStrategy_OneByOne, pylon.GrabLoop_ProvidedByUser)
+        self._clock = DeviceClock()
 
     def next_frame(self, wait_s: float) -> Frame | None:
         """Return the next frame, None where none came within the wait. Raises CameraError."""
@@ -170,16 +171,16 @@ class BaslerCamera:
         with _told(f"{self._name}: gives no frame"):
             wait_ms = round(wait_s * 1000)
             with camera.RetrieveResult(wait_ms, pylon.TimeoutHandling_Return) as result:
-                captured = HostTime.now()
+                read = HostTime.now()
                 if not result.IsValid() or not result.GrabSucceeded():
                     self._check_alive(camera)
-                return self._frame(result, captured) if result.IsValid() else None
+                return self._frame(result, read) if result.IsValid() else None
 
     def trigger(self) -> None:
         """Have the camera expose one frame, by its software trigger. Raises CameraError."""
         camera = self._opened()
         passed_over = 0
-        while passed_over < BUFFERS and self.next_frame(0) is not None:
+        while passed_over < MOST and self.next_frame(0) is not None:
             passed_over += 1
         if passed_over:
             logger().warning("frames came before their trigger", frames=passed_over)
@@ -211,14 +212,15 @@ class BaslerCamera:
         if camera.IsCameraDeviceRemoved():
             raise CameraError(f"{self._name}: is gone; was it unplugged?")
 
-    def _frame(self, result: Any, captured: HostTime) -> Frame:
+    def _frame(self, result: Any, read: HostTime) -> Frame:
         frame_id, ticks = result.GetBlockID(), result.GetTimeStamp()
+        timestamp_ns = ticks * 10**9 // self._ticks_per_s or None  # 0: there is none
         frame = Frame(
             None,
             frame_id=None if frame_id == NO_ID else frame_id,
             pixel_format=self._format,
-            device_timestamp_ns=ticks * 10**9 // self._ticks_per_s if ticks else None,
-            captured=captured,
+            device_timestamp_ns=timestamp_ns,
+            captured=self._clock.taken(timestamp_ns, read),
         )
         self._known = replace(
             self._known,

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssn_agent.capture.buffers import picture
+from ssn_agent.capture.buffers import MOST, picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
+from ssn_agent.capture.device_clock import DeviceClock
 from ssn_agent.capture.genicam import configure, describe, pixel_format
 from ssn_agent.capture.gentl_device import (
-    BUFFERS,
     IMAGES,
     Closing,
     Device,
@@ -54,6 +54,7 @@ class GenTlCamera:
         self._size = (0, 0)
         self._known = Description()
         self._shown: tuple[bool, bool] = (False, False)
+        self._clock = DeviceClock()
         self._heard_s = 0.0
 
     def open(self) -> None:
@@ -97,16 +98,17 @@ class GenTlCamera:
         device = self._opened()
         device.stop()
         device.start()
+        self._clock = DeviceClock()
         self._heard_s = time.monotonic()
 
     def next_frame(self, wait_s: float) -> Frame | None:
         """Return the next frame, None where none came within the wait. Raises CameraError."""
         device = self._opened()
         with device.fetched(round(wait_s * 1000)) as buffer:
-            captured = HostTime.now()
+            read = HostTime.now()
             if buffer is not None:
                 self._heard_s = time.monotonic()
-                return self._frame(buffer, device, captured)
+                return self._frame(buffer, device, read)
         if time.monotonic() - self._heard_s > ASK_S:
             device.check_alive()
             self._heard_s = time.monotonic()
@@ -116,7 +118,7 @@ class GenTlCamera:
         """Have the camera expose one frame, by its software trigger. Raises CameraError."""
         device = self._opened()
         passed_over = 0
-        while passed_over < BUFFERS:
+        while passed_over < MOST:
             with device.fetched(0) as buffer:
                 if buffer is None:
                     break
@@ -141,13 +143,14 @@ class GenTlCamera:
             raise CameraError(f"{self._name}: is not open")
         return self._device
 
-    def _frame(self, buffer: Any, device: Device, captured: HostTime) -> Frame:
+    def _frame(self, buffer: Any, device: Device, read: HostTime) -> Frame:
+        timestamp_ns = _timestamp_ns(buffer, device.ticks_per_s)
         frame = Frame(
             None,
             frame_id=number(buffer, "frame_id"),
             pixel_format=self._format,
-            device_timestamp_ns=_timestamp_ns(buffer, device.ticks_per_s),
-            captured=captured,
+            device_timestamp_ns=timestamp_ns,
+            captured=self._clock.taken(timestamp_ns, read),
         )
         self._shown = frame.frame_id is not None, frame.device_timestamp_ns is not None
         if not is_complete(buffer):

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ssn_agent.capture.buffers import count_for
 from ssn_agent.capture.genicam import Value, nearest
 from ssn_agent.errors import CameraError
 from ssn_agent.log import logger
@@ -26,9 +27,6 @@ except ImportError as missing:
 
 UPDATE_MS = 1000
 """For an interface to say which devices it has: those on a network answer a broadcast."""
-BUFFERS = 8
-"""What the producer fills while nobody fetches: more than a quarter of a second at 30 frames/s."""
-
 IMAGES = (
     gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_IMAGE,
     gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_CHUNK_DATA,  # an image and more, before GenTL 1.5
@@ -290,7 +288,7 @@ class Device:
         stream = self._stream
         size = stream.payload_size if stream.defines_payload_size() else None
         size = size or self._nodes.get_node("PayloadSize").value
-        count = max(BUFFERS, number(stream, "buffer_announce_min") or 0)
+        count = max(count_for(size), number(stream, "buffer_announce_min") or 0)
         # The producer writes into these: they have to live as long as it does.
         self._tokens = [gentl.BufferToken(bytes(size), index) for index in range(count)]
         self._buffers = [stream.announce_buffer(token) for token in self._tokens]
