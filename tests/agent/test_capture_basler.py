@@ -290,7 +290,7 @@ class Judge:
         def done() -> list[Entry]:
             return [entry for entry in self.take() if entry.result is not None]
 
-        wait_until(lambda: len(done()) >= count, 20, f"not {count} parts are done")
+        wait_until(lambda: len(done()) >= count, 30, f"not {count} parts are done")
         return done()[:count]
 
 
@@ -302,7 +302,7 @@ def judged_capture(folder: Path, source: dict[str, Any]) -> Iterator[tuple[Captu
         capture_process(folder, Path(runtime), capacity=256, source=source) as capture,
     ):
         capture.start(BEFORE)
-        wait_until(lambda: runs(capture), 20, "the camera does not run")
+        wait_until(lambda: runs(capture), 30, "the camera does not run")
         yield capture, Judge(capture)
 
 

@@ -247,6 +247,15 @@ def test_a_camera_that_no_longer_answers_is_told_although_silence_is_normal(
             camera.next_frame(1.1)
 
 
+def test_a_device_that_has_no_software_trigger_is_told_when_it_is_asked_for_one(
+    own: OwnProcess,
+) -> None:
+    with own.running(**GREEN, features=FAST) as camera:
+        camera.taken(2)
+        with pytest.raises(CameraError, match="TriggerSoftware is set to True: "):
+            camera.trigger()
+
+
 def test_silence_is_a_fault_of_a_free_running_camera_alone(own: OwnProcess) -> None:
     limits = {
         trigger: own.camera(**GREEN, trigger=trigger, silence_ms=300).silence_limit_s
@@ -324,7 +333,7 @@ def test_a_capture_process_that_is_killed_gives_frames_again_and_ends_when_asked
 
         def frames_come(more: int) -> None:
             enough = seen + more
-            wait_until(lambda: judge_and_count() >= enough, 10, capture.log())
+            wait_until(lambda: judge_and_count() >= enough, 30, capture.log())
 
         capture.start()
         frames_come(20)
