@@ -160,7 +160,7 @@ class GenTlCamera:
             msg = f"{self._name}: sends payloads of type {kind}; have it send one plain image each"
             raise CameraError(msg)
         width, height = self._size
-        filled = number(buffer, "size_filled")
+        filled = number(buffer, "size_filled") or None
         try:
             pixels = picture(
                 memoryview(buffer.raw_buffer)[:filled],

@@ -214,6 +214,15 @@ def _of_kind(node: Any, value: Value) -> Value:
     return value
 
 
+def _description(device: Any, name: str) -> Any:
+    """Read the device's own description of its features. Raises CameraError."""
+    try:
+        return RemoteDevice(module=device).node_map
+    except (OSError, ValueError, NotImplementedError) as error:  # a temporary file, its format
+        msg = f"{name}: the device's description cannot be read ({error}); is /tmp writable?"
+        raise CameraError(msg) from error
+
+
 class Device:
     """A device that is open, with its first stream."""
 
@@ -224,10 +233,13 @@ class Device:
             device = info.create_device()
             device.open(gentl.DEVICE_ACCESS_FLAGS_LIST.DEVICE_ACCESS_EXCLUSIVE)
             closing.later("device", device.close)
-            self._nodes = RemoteDevice(module=device).node_map
+            self._nodes = _description(device, name)
             closing.later("description", self._nodes.disconnect)
+            streams = list(device.data_stream_ids)
+            if not streams:
+                raise CameraError(f"{name}: has no stream of images; name another device")
             self._stream = device.create_data_stream()
-            self._stream.open(device.data_stream_ids[0])
+            self._stream.open(streams[0])
             closing.later("stream", self._stream.close)
             token = self._stream.register_event(gentl.EVENT_TYPE_LIST.EVENT_NEW_BUFFER)
             self._news = gentl.EventManagerNewBuffer(token)
