@@ -20,7 +20,8 @@ from ssn_agent.capture.camera import Frame, FrameIds
 from ssn_agent.demo.line import ProductionLine
 from ssn_agent.errors import CameraError
 from ssn_agent.frames.journal import Entry
-from ssn_agent.frames.layout import CameraState, Outcome
+from ssn_agent.frames.layout import Outcome
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.slots import PixelSlots

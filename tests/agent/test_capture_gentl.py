@@ -20,7 +20,8 @@ from ssn_agent.capture.free_running import FreeRunning
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
 from ssn_agent.errors import CameraEnded, CameraError
-from ssn_agent.frames.layout import CameraState, Outcome
+from ssn_agent.frames.layout import Outcome
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
