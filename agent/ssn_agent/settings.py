@@ -31,7 +31,7 @@ from pydantic_settings import (
 
 from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
-from ssn_agent.inference.settings import InferenceSettings
+from ssn_agent.inference.settings import FitnessSettings, InferenceSettings
 from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.section import Secret, Section
@@ -95,6 +95,7 @@ class CameraSettings(Section):
     """From the trigger; a part without a verdict by then is INVALID(late)."""
     heatmap: Literal["fail", "all", "none"] = "fail"
     """Which verdicts get a heatmap."""
+    fitness: FitnessSettings = FitnessSettings()
 
 
 class Settings(Section):

@@ -105,6 +105,8 @@ class ModelNote:
     bundle_version: str
     engine: str
     message: str
+    checks: tuple[InvalidReason, ...] = ()
+    """What pictures are checked for before they are judged."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
 _CAMERA_NOTE = struct.Struct("<BQ400s")
-_MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
+_MODEL_NOTE = struct.Struct("<Q32s64s64s48s400sI")
 _INTAKE_NOTE = struct.Struct("<QQQQQQ")
 _SPILL_NOTE = struct.Struct("<QQ")
 _NUMBER = struct.Struct("<Q")
@@ -305,6 +307,7 @@ def pack_model_note(note: ModelNote) -> bytes:
             note.bundle_version.encode("ascii"),
             note.engine.encode("ascii"),
             _cut(note.message),
+            sum(1 << _reason(check) for check in set(note.checks)),
         )
     )
 
@@ -314,7 +317,7 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
     body = unsealed(buffer, MODEL_NOTE_AT, _MODEL_NOTE.size)
     if body is None:
         return None
-    since, digest, name, version, engine, message = _MODEL_NOTE.unpack(body)
+    since, digest, name, version, engine, message, checks = _MODEL_NOTE.unpack(body)
     return ModelNote(
         since,
         digest.hex() if any(digest) else "",
@@ -322,6 +325,7 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
         _unpad(version),
         _unpad(engine),
         message.rstrip(b"\0").decode(errors="replace"),
+        tuple(reason for number, reason in enumerate(REASONS) if checks >> number & 1),
     )
 
 

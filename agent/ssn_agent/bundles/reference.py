@@ -1,0 +1,65 @@
+"""`reference.json` of a bundle: what its good training images look like, as the trainer wrote it.
+
+`ssn_agent.inference.fitness` measures them, in the trainer and in the agent alike, and says what
+follows for a picture. Raw scores stand beside, for people.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
+
+VIEW_PX = 64
+"""Side of the small gray picture that says where things are."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Spread(_Model):
+    """A figure over the good images."""
+
+    lowest: float
+    median: float
+    highest: float
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Spread":
+        if not self.lowest <= self.median <= self.highest:
+            raise ValueError("lowest, median and highest do not rise")
+        return self
+
+
+class View(_Model):
+    """Where things are in the good images; each was compared with those of other parts alone."""
+
+    pixels: Annotated[Base64Bytes, Field(min_length=VIEW_PX**2, max_length=VIEW_PX**2)]
+    """The mean of their small pictures, row by row; see `fitness`."""
+    shift: Spread
+    """How far the images lie from it, in sides of the picture."""
+    match: Spread
+    """How well they fit there."""
+
+
+class Pictures(_Model):
+    """The good training images; all but their sizes measured at the network's size."""
+
+    images: Annotated[int, Field(ge=1)]
+    width: Spread
+    """In pixels, as `height`: of what was made the network's input."""
+    height: Spread
+    brightness: Spread
+    """Mean gray level."""
+    black: Spread
+    """Share of the pixels."""
+    saturated: Spread
+    sharpness: Spread
+    view: View | None
+    """None: they show one part alone, or no two of them are of different parts."""
+
+
+class Reference(_Model):
+    """What good images look like. A bundle of before `version` has none of `pictures`."""
+
+    version: Literal[1] = 1
+    pictures: Pictures | None = None
