@@ -100,7 +100,7 @@ def resized(image: Pixels, scale: float) -> Pixels:
 
 
 def _levels(values: object) -> Pixels:
-    return np.clip(np.rint(np.asarray(values)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(np.asarray(values)), 0, 255), np.uint8)
 
 
 def disturbances(height: int) -> dict[str, tuple[CheckName, Callable[[Pixels], Pixels]]]:
@@ -130,7 +130,7 @@ def run(name: str, data: Path) -> Table:
         measured = [measure(to_network_input(i, *size), *i.shape[:2]) for i, _ in known]
         reference = Reference(pictures=describe_pictures(measured, [part for _, part in known]))
         alone = {check: Fitness(reference, (check,)) for check in CHECKS}
-        off.update(f"{check}: {why}" for f in alone.values() for check, why in f.off.items())
+        off.update(check for fitness in alone.values() for check in fitness.off)
 
         def gives(check: CheckName, image: Pixels, by: dict[CheckName, Fitness] = alone) -> bool:
             row = to_network_input(image, *size)
@@ -141,12 +141,13 @@ def run(name: str, data: Path) -> Table:
             flagged.update(f"{what} {c}" for c in CHECKS for image in images if gives(c, image))
         for what, (check, change) in changes.items():
             flagged[what] += sum(gives(check, change(image)) for image in good)
-    table = Table("pictures", *CHECKS, title=f"{name}: {folds} folds, off: {dict(off) or 'none'}")
+    table = Table("pictures", *CHECKS, title=f"{name}, folds: {folds}")
+    made = {check for check in CHECKS if off[check] < folds}
     for what in ("good", "bad"):
-        counts = [f"{flagged[f'{what} {check}']}" for check in CHECKS]
+        counts = [str(flagged[f"{what} {check}"]) if check in made else "off" for check in CHECKS]
         table.add_row(f"{what}, {totals[what]}", *counts)
     for what, (wanted, _) in changes.items():
-        share = f"{flagged[what] / totals['good']:.1%}"
+        share = f"{flagged[what] / totals['good']:.1%}" if wanted in made else "off"
         table.add_row(what, *(share if check == wanted else "" for check in CHECKS))
     return table
 

@@ -91,9 +91,13 @@ def answers(port: int) -> bool:
     return False
 
 
-def count(port: int, camera: str) -> float:
-    """Return how many verdicts the endpoint counts."""
-    return scrape(port).sum("ssn_verdicts_total", camera=camera)
+def wait_for_verdicts(port: int, camera: str, count: int) -> None:
+    """Wait until the endpoint counts so many of a camera's."""
+
+    def counted() -> bool:
+        return scrape(port).sum("ssn_verdicts_total", camera=camera) == count
+
+    wait_until(counted, 40, f"no {count} verdicts of {camera}")
 
 
 @pytest.mark.needs("mosquitto", "mosquitto_sub")
@@ -134,7 +138,7 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
             repeated = {"seen": scene(106), "frozen": scene(106)}
             # There are six slots: no more at once than these take.
             for before, pictures in ((8, UNFIT), (8 + len(UNFIT), repeated)):
-                wait_until(lambda goal=before: count(port, "fed") == goal, 40, "no verdicts")
+                wait_for_verdicts(port, "fed", before)
                 for name, picture in pictures.items():
                     to_fed.send(name, picture)
             to_fed.send("lost")
