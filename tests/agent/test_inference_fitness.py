@@ -140,9 +140,16 @@ def test_a_defect_is_the_models_to_find_however_large() -> None:
         assert unfit(GOOD_REFERENCE, lost) is None
 
 
+def test_what_is_found_again_nowhere_has_not_moved_and_is_the_models_to_judge() -> None:
+    for seed in range(100, 130):
+        another = np.ascontiguousarray(np.rot90(scene(seed)))
+        assert unfit(GOOD_REFERENCE, another) is None
+
+
 def test_what_is_somewhat_brighter_softer_or_off_than_images_all_alike_is_fit() -> None:
     others = [with_gain(scene(50), gain) for gain in (0.7, 1.4)]
     others += [blurred(scene(51), 0.8), scene(52, right=0.04)]
+    assert unfit(GOOD_REFERENCE, scene(53, right=0.1)) is InvalidReason.MOVED
     assert [unfit(GOOD_REFERENCE, picture) for picture in others] == 4 * [None]
 
 

@@ -8,14 +8,16 @@ import pytest
 from ssn_agent.frames.layout import IntakeNote, ModelNote
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
-from ssn_contract.messages import StationStatus
+from ssn_contract.messages import InvalidReason, StationStatus
 from support.ledgers import open_writer, settings_in
 from support.records import DIGEST, new_journal
 
 REFUSED = "engine openvino/bf16 is refused, onnxruntime-cpu/fp32 judges: another answer"
 ANOTHER = "engine openvino/int8 is refused, onnxruntime-cpu/fp32 judges: the model does not load"
 NOTES = {
-    "judges": ModelNote(1, DIGEST, "brightness", "1.0.0", "openvino/bf16", ""),
+    "judges": ModelNote(
+        1, DIGEST, "brightness", "1.0.0", "openvino/bf16", "", (InvalidReason.DARK,)
+    ),
     "one refused": ModelNote(1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", REFUSED),
     "two refused": ModelNote(
         1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", f"{REFUSED}\n{ANOTHER}"
@@ -49,7 +51,9 @@ def test_the_status_names_the_engine_that_judges_and_every_one_that_was_refused(
         )
     [camera] = StationStatus.model_validate_json(status.model_dump_json()).cameras
     assert (camera.engine, status.alarms) == (engine, alarms)
-    assert model_in_force(settings.station, "left", NOTES[case]).engine == engine
+    model = model_in_force(settings.station, "left", NOTES[case])
+    assert model.engine == engine
+    assert model.checks == ([InvalidReason.DARK] if case == "judges" else [])
 
 
 def test_the_status_counts_what_came_to_a_camera_and_was_not_taken(tmp_path: Path) -> None:

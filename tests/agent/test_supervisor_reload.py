@@ -22,12 +22,18 @@ def settings(cameras: dict[str, Any] | None = None, **changes: Any) -> Settings:
     return Settings.model_validate({"cameras": cameras or {"left": CAMERA}, **changes})
 
 
-def test_thresholds_the_level_of_the_log_and_retention_change_at_run_time() -> None:
-    camera = {**CAMERA, "threshold": 0.625}
+def test_thresholds_checks_the_level_of_the_log_and_retention_change_at_run_time() -> None:
+    camera = {**CAMERA, "threshold": 0.625, "fitness": {"checks": ["dark"], "frozen_after": 3}}
     wanted = settings({"left": camera}, log_level="debug", retention={"heatmap_gib": 5})
     found = reload(settings(), wanted)
     assert found.settings == wanted
-    assert found.changed == ("cameras.left.threshold", "log_level", "retention.heatmap_gib")
+    assert found.changed == (
+        "cameras.left.fitness.checks",
+        "cameras.left.fitness.frozen_after",
+        "cameras.left.threshold",
+        "log_level",
+        "retention.heatmap_gib",
+    )
     assert found.wants_restart == ()
 
 
