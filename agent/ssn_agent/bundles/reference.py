@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
-VIEW_PX = 64
+VIEW_PX = 32
 """Side of the small gray picture that says where things are."""
 
 
@@ -42,7 +42,7 @@ class View(_Model):
 
 
 class Pictures(_Model):
-    """The good training images; all but their sizes measured at the network's size."""
+    """The good training images; all but their sizes measured at half the network's size."""
 
     images: Annotated[int, Field(ge=1)]
     width: Spread
