@@ -247,11 +247,13 @@ def test_a_bundle_whose_reference_is_not_one_is_refused_and_says_why(
         Bundle.open(path)
 
 
-@pytest.mark.parametrize("damage", ["view", "order", "nan"])
+@pytest.mark.parametrize("damage", ["view", "order", "nan", "beyond"])
 def test_a_reference_with_impossible_figures_is_refused(tmp_path: Path, damage: str) -> None:
     said = json.loads(reference(GOOD).model_dump_json())
     if damage == "view":
         said["pictures"]["view"]["pixels"] = said["pictures"]["view"]["pixels"][:-100]
+    elif damage == "beyond":
+        said["pictures"]["brightness"]["highest"] = 1e300
     else:
         said["pictures"]["sharpness"]["lowest"] = 9.0 if damage == "order" else float("nan")
     path = tmp_path / "b.ssn"

@@ -269,8 +269,8 @@ def _displacement(spectrum: FloatMap, view: FloatMap) -> tuple[float, float]:
     """
     cross = cv2.mulSpectrums(_spectrum(view), spectrum, 0, conjB=True)
     size = cv2.magnitude(cross[..., 0], cross[..., 1])
-    cross /= np.sqrt(size + 1e-9)[..., np.newaxis]
-    surface = cv2.idft(cross, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+    half_white = np.asarray(cross / np.sqrt(size + 1e-9)[..., np.newaxis], np.float32)
+    surface = cv2.idft(half_white, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
     _, match, _, peak = cv2.minMaxLoc(surface)
     across, down = (min(d, VIEW_PX - d) / VIEW_PX for d in peak)
     return math.hypot(down, across), match
