@@ -27,11 +27,25 @@ RUN = "from ssn_agent.capture.process import main; main(*sys.argv[1:])"
 
 
 class CaptureProcess:
-    """A ZeroMQ camera `left` on a socket file of the runtime directory."""
+    """A camera `left` that takes parts at `bind`, on a socket file of the runtime directory.
 
-    def __init__(self, folder: Path, runtime: Path, *, capacity: int, deadline_ms: float) -> None:
+    `source` None: a ZeroMQ one; else triggers for it are taken there, where it takes any.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        runtime: Path,
+        *,
+        capacity: int,
+        deadline_ms: float,
+        source: dict[str, Any] | None = None,
+    ) -> None:
         self.bind = f"ipc://{runtime}/parts"
-        source = {"kind": "zeromq", "bind": self.bind}
+        if source is None:
+            source = {"kind": "zeromq", "bind": self.bind}
+        elif source.get("trigger") == "software":
+            source = {**source, "trigger_bind": self.bind}
         camera = {"source": source, "deadline_ms": deadline_ms}
         self.settings: Settings = settings_in(folder, runtime_dir=runtime, cameras={"left": camera})
         self.files = RuntimeFiles(runtime)
@@ -40,6 +54,12 @@ class CaptureProcess:
         self.files.settings.write_text(self.settings.model_dump_json())
         self._log = folder / "capture.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the number of its process, which has been started."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self, before: str = "") -> None:
         """Start it; `before` is Python that it runs first."""
@@ -53,6 +73,11 @@ class CaptureProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def ask_to_end(self, by: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(by)
 
     def wait(self) -> int:
         """Wait for its end and return the exit code."""
@@ -71,10 +96,17 @@ class CaptureProcess:
 
 @contextmanager
 def capture_process(
-    folder: Path, runtime: Path, *, capacity: int = 16, deadline_ms: float = 60_000
+    folder: Path,
+    runtime: Path,
+    *,
+    capacity: int = 16,
+    deadline_ms: float = 60_000,
+    source: dict[str, Any] | None = None,
 ) -> Iterator[CaptureProcess]:
     """Make one, not yet started; it is killed at the end."""
-    made = CaptureProcess(folder, runtime, capacity=capacity, deadline_ms=deadline_ms)
+    made = CaptureProcess(
+        folder, runtime, capacity=capacity, deadline_ms=deadline_ms, source=source
+    )
     with closing(made.journal):
         try:
             yield made

@@ -1,0 +1,211 @@
+"""The drivers under test: each one's counterpart, what that allows, what tells its frames apart.
+
+A further driver is a further entry of `DRIVERS`.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cameras import fast_rtsp
+from cameras.rig import no_content
+from chaos.sender import Plan
+from ssn_agent.frames.journal import Entry
+from ssn_agent.frames.pixels import Pixels
+from support import rtsp
+from support.counterparts import Counterpart
+from support.waiting import wait_until
+
+SIDE = 512
+"""Of a frame at the full rate, in pixels."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A driver, and what its counterpart can be made to do."""
+
+    name: str
+    make: Callable[[Path], AbstractContextManager[Counterpart]]
+    """In a folder that is there."""
+    rows: frozenset[str]
+    """Of `rows.ROWS`, by their names."""
+    content: Callable[[Entry, Pixels], Hashable] = no_content
+    """What tells an exposure from every other; an integer rises with time."""
+    times_slack_ms: float | None = None
+    """The content is when it was exposed, in milliseconds of the monotonic clock, to so much."""
+    make_full_rate: Callable[[Path], AbstractContextManager[Counterpart]] | None = None
+    """A counterpart of 512 x 512 pixels, as fast as it can."""
+    noticed_s: float = 3.5
+    """Within this a free-running counterpart that stands still must be noticed."""
+    before: str = ""
+    """Python that the capture process runs first."""
+    sends: bool = False
+    """There is no camera: other programs send the frames with their triggers."""
+    lossy: Callable[[Counterpart, float], AbstractContextManager[None]] | None = None
+    """Lose a share of the packets meanwhile."""
+    fail: Callable[[Counterpart, int], dict[str, Any]] | None = None
+    """Return the settings with which so many buffers fail."""
+
+
+# Network cameras.
+
+
+def _exposed_ms(_entry: Entry, pixels: Pixels) -> int:
+    return rtsp.exposed_ms(pixels)
+
+
+@contextmanager
+def _network_camera(folder: Path) -> Iterator[Counterpart]:
+    del folder
+    with rtsp.network_camera() as camera:
+        yield camera
+
+
+@contextmanager
+def _fast_network_camera(folder: Path) -> Iterator[Counterpart]:
+    del folder
+    with fast_rtsp.network_camera() as camera:
+        yield camera
+
+
+# What is no device.
+
+
+class Nothing:
+    """The source needs no counterpart: it is there."""
+
+    def __init__(self, source: dict[str, Any]) -> None:
+        self.source = source
+
+    def start(self) -> None:
+        """It is."""
+
+    def kill(self) -> None:
+        """It stays."""
+
+    def freeze(self) -> None:
+        """It stays."""
+
+    def thaw(self) -> None:
+        """It stays."""
+
+
+@contextmanager
+def _drawn_line(folder: Path) -> Iterator[Counterpart]:
+    del folder
+    yield Nothing({"kind": "line", "fps": 20.0})
+
+
+def _part_number(entry: Entry, _pixels: Pixels) -> int | None:
+    name = entry.accepted.part_id or ""
+    return int(name.removeprefix("part-")) if entry.accepted.trigger_id is None else None
+
+
+IMAGES = 64
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[Counterpart]:
+    images = folder / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        image = rng.integers(0, 255, (SIDE, SIDE), np.uint8)
+        image[:8, :8] = number
+        assert cv2.imwrite(str(images / f"{number:03d}.bmp"), image)
+    yield Nothing({"kind": "folder", "path": str(images), "loop": True})
+
+
+class Sender:
+    """A program that sends parts over ZeroMQ: the witness of `chaos`."""
+
+    def __init__(self, folder: Path, bind: str, fps: float, side: int) -> None:
+        self.source = {"kind": "zeromq", "bind": bind}
+        self._folder = folder
+        self._plan = folder / "plan.json"
+        plan = Plan(binds={"left": bind}, fps=fps, height=side, width=side)
+        self._plan.write_text(plan.model_dump_json())
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it says nothing of itself before it sends."""
+        answers = self._folder / "offered.jsonl"
+        size = answers.stat().st_size if answers.exists() else 0
+        command = [sys.executable, "-m", "chaos.sender", str(self._plan), str(self._folder)]
+        self._process = subprocess.Popen(command)
+        wait_until(
+            lambda: answers.exists() and answers.stat().st_size > size, 30, "nothing is sent"
+        )
+
+    def kill(self) -> None:
+        """End it with SIGKILL, where it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Parts that do not come are no fault: nothing is to be noticed."""
+
+    def thaw(self) -> None:
+        """See `freeze`."""
+
+
+def _sender(fps: float, side: int) -> Callable[[Path], AbstractContextManager[Counterpart]]:
+    @contextmanager
+    def make(folder: Path) -> Iterator[Counterpart]:
+        with tempfile.TemporaryDirectory(prefix="ssn-") as sockets:
+            sender = Sender(folder, f"ipc://{sockets}/parts", fps, side)
+            try:
+                yield sender
+            finally:
+                sender.kill()
+
+    return make
+
+
+@contextmanager
+def _silent_sender(folder: Path) -> Iterator[Counterpart]:
+    del folder
+    with tempfile.TemporaryDirectory(prefix="ssn-") as sockets:
+        yield Nothing({"kind": "zeromq", "bind": f"ipc://{sockets}/parts"})
+
+
+def _part_name(entry: Entry, _pixels: Pixels) -> str | None:
+    return entry.accepted.trigger_id
+
+
+DRIVERS = {
+    driver.name: driver
+    for driver in (
+        Driver(
+            "rtsp",
+            _network_camera,
+            frozenset(
+                {"killed", "killed-triggered", "frozen", "frozen-triggered"}
+                | {"full-rate", "triggers", "memory"}
+            ),
+            content=_exposed_ms,
+            times_slack_ms=1000 / rtsp.FPS,
+            make_full_rate=_fast_network_camera,
+        ),
+        Driver("line", _drawn_line, frozenset({"triggers"}), content=_part_number),
+        Driver("folder", _folder, frozenset({"full-rate", "triggers", "memory"})),
+        Driver(
+            "zeromq",
+            _sender(fps=50.0, side=96),
+            frozenset({"killed", "full-rate", "memory"}),
+            content=_part_name,
+            make_full_rate=_sender(fps=200.0, side=SIDE),
+        ),
+        Driver("zeromq-parts", _silent_sender, frozenset({"triggers"}), sends=True),
+    )
+}
