@@ -32,6 +32,7 @@ from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import decode_image
 from ssn_agent.settings import described_camera, load_settings, read_resolved
 from support.mosquitto import free_port
+from support.rtsp import HEIGHT, WIDTH, network_camera
 from support.scripted import Script
 from support.waiting import wait_until
 
@@ -406,6 +407,33 @@ def test_a_bench_of_a_video_says_that_it_ended(
     assert code == 0
     assert "frames      4 in" in out
     assert f"ended by: {path}: came to its end" in out
+
+
+def test_a_bench_of_a_network_camera_that_dies_prints_what_it_had_and_says_so(
+    camera_command: Callable[..., Result],
+) -> None:
+    with network_camera() as camera:
+        camera.start()
+        where = ("-s", "kind=rtsp", "-s", f"url={camera.url}", "-s", "read_timeout_ms=500")
+        code, out, _ = camera_command("probe", *where)
+        assert code == 0
+        assert "frame ids  none: a frame that is lost goes unseen" in out
+        assert f"picture    {WIDTH} x {HEIGHT} from RGB8" in out
+        command = [sys.executable, "-m", "ssn_agent.cli", "camera", "bench", *where]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+            assert process.stderr is not None
+            said = ""
+            while "Ctrl-C ends it" not in said:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            camera.kill()
+            out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "frames" in out
+    assert f"ssn-agent: {camera.url}: " in err
+    assert "Traceback" not in err
 
 
 def test_ctrl_c_on_a_terminal_ends_a_bench_with_the_figures_so_far() -> None:

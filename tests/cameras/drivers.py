@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,10 @@ class Driver:
     """Python that the capture process runs first."""
     sends: bool = False
     """There is no camera: other programs send the frames with their triggers."""
-    lossy: Callable[[Counterpart, float], AbstractContextManager[None]] | None = None
-    """Lose a share of the packets meanwhile."""
-    fail: Callable[[Counterpart, int], dict[str, Any]] | None = None
-    """Return the settings with which so many buffers fail."""
+    make_lossy: Callable[..., AbstractContextManager[Counterpart]] | None = None
+    """One of whose packets `lost_per_thousand` get lost."""
+    fail: Callable[[dict[str, Any], int], dict[str, Any]] | None = None
+    """Return a source with which so many buffers fail."""
 
 
 # Network cameras.
@@ -74,6 +75,39 @@ def _fast_network_camera(folder: Path) -> Iterator[Counterpart]:
     del folder
     with fast_rtsp.network_camera() as camera:
         yield camera
+
+
+# Simulators that live in the capture process itself: nobody can kill them alone.
+
+
+def _frame_id(entry: Entry, _pixels: Pixels) -> int | None:
+    return None if entry.captured is None else entry.captured.frame_id
+
+
+def _simulated(source: dict[str, Any]) -> Callable[[Path], AbstractContextManager[Counterpart]]:
+    @contextmanager
+    def make(folder: Path) -> Iterator[Counterpart]:
+        del folder
+        yield Nothing(source)
+
+    return make
+
+
+def _viky(**features: Any) -> dict[str, Any]:
+    """Return the source of the simulator that the genicam package brings."""
+    spec = find_spec("genicam")
+    assert spec is not None
+    assert spec.origin is not None
+    producer = str(Path(spec.origin).with_name("viky.cti"))
+    return {"kind": "gentl", "producer": producer, "device": "1", "features": features}
+
+
+SQUARE = {"x": 0, "y": 0, "width": SIDE, "height": SIDE}
+EMULATED: dict[str, Any] = {"kind": "basler", "device": "0815-0000", "sensor_region": SQUARE}
+
+
+def _with_features(source: dict[str, Any], **features: Any) -> dict[str, Any]:
+    return {**source, "features": {**source.get("features", {}), **features}}
 
 
 # What is no device.
@@ -183,26 +217,44 @@ def _part_name(entry: Entry, _pixels: Pixels) -> str | None:
     return entry.accepted.trigger_id
 
 
+NO_DEVICE = frozenset({"full-rate", "memory"})
+A_DEVICE = NO_DEVICE | {"killed", "killed-triggered", "frozen", "frozen-triggered", "triggers"}
+
 DRIVERS = {
     driver.name: driver
     for driver in (
         Driver(
             "rtsp",
             _network_camera,
-            frozenset(
-                {"killed", "killed-triggered", "frozen", "frozen-triggered"}
-                | {"full-rate", "triggers", "memory"}
-            ),
+            A_DEVICE,
             content=_exposed_ms,
             times_slack_ms=1000 / rtsp.FPS,
             make_full_rate=_fast_network_camera,
         ),
+        Driver(
+            "gentl",
+            _simulated(_viky(AcquisitionFrameRate=100)),
+            NO_DEVICE,
+            content=_frame_id,
+            make_full_rate=_simulated(_viky(Width=SIDE, Height=SIDE, AcquisitionFrameRate=200)),
+        ),
+        Driver(
+            "basler",
+            _simulated(EMULATED),
+            NO_DEVICE | {"triggers", "failing"},
+            content=_frame_id,
+            make_full_rate=_simulated({**EMULATED, "exposure_us": 100}),
+            before="import os; os.environ['PYLON_CAMEMU'] = '1'",
+            fail=lambda source, count: _with_features(
+                source, ForceFailedBufferCount=count, ForceFailedBuffer=True
+            ),
+        ),
         Driver("line", _drawn_line, frozenset({"triggers"}), content=_part_number),
-        Driver("folder", _folder, frozenset({"full-rate", "triggers", "memory"})),
+        Driver("folder", _folder, NO_DEVICE | {"triggers"}),
         Driver(
             "zeromq",
             _sender(fps=50.0, side=96),
-            frozenset({"killed", "full-rate", "memory"}),
+            NO_DEVICE | {"killed"},
             content=_part_name,
             make_full_rate=_sender(fps=200.0, side=SIDE),
         ),

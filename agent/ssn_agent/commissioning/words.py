@@ -8,6 +8,9 @@ from ssn_agent.commissioning.bench import Figures, Spread
 from ssn_agent.commissioning.picture import Picture
 from ssn_agent.commissioning.session import Chosen
 
+MAX_LINE = 100
+"""Some features take dozens of names; --json has them all."""
+
 
 def pasteable(found: Iterable[Found]) -> list[str]:
     """Return TOML for the settings; what a camera is stands above it."""
@@ -38,7 +41,7 @@ def described(
     }
     if picture is not None:
         rows |= {"picture": f"{picture.size} from {picture.frame_format}", "light": picture.light}
-    return [*_aligned(rows), *(f"  {key} = {value}" for key, value in said.settings.items())]
+    return [*_aligned(rows), *(_short(f"  {key} = {v}") for key, v in said.settings.items())]
 
 
 def measured(found: Figures) -> list[str]:
@@ -60,6 +63,10 @@ def measured(found: Figures) -> list[str]:
     if found.cpu_ms_per_frame is not None:
         rows["processor"] = f"{found.cpu_ms_per_frame:.2f} ms a frame"
     return _aligned(rows)
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ..."
 
 
 def _spread(of: Spread) -> str:
