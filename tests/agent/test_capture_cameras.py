@@ -1,9 +1,6 @@
 """Every kind of source: frames in order and in true colours, or an error that names the source."""
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +14,9 @@ from ssn_agent.capture.camera import Camera, Frame
 from ssn_agent.capture.drivers import make_camera
 from ssn_agent.capture.files import FolderCamera
 from ssn_agent.capture.pace import Pace
-from ssn_agent.capture.settings import FolderSource, LineSource, RtspSource, V4l2Source, VideoSource
-from ssn_agent.capture.video import RtspCamera, V4l2Camera, VideoCamera
+from ssn_agent.capture.settings import FolderSource, LineSource, VideoSource
+from ssn_agent.capture.video import VideoCamera
 from ssn_agent.errors import CameraEnded, CameraError
-from support.mosquitto import answers, free_port
-from support.waiting import wait_until
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -201,85 +196,32 @@ def test_reading_a_camera_that_is_closed_is_an_error_and_closing_it_again_is_non
         taken(camera)
 
 
-# Cameras of the kernel's.
+# Triggers.
 
 
-def test_a_camera_that_is_not_plugged_in_is_named() -> None:
-    with pytest.raises(CameraError, match=r"/dev/video97.*plugged in"):
-        V4l2Camera(V4l2Source(device="/dev/video97")).open()
-
-
-# Network cameras.
-
-SERVER = """
-import sys, time
-import rtsp
-from PIL import Image
-with rtsp.Source(sys.argv[1], fps=10) as source:
-    while True:
-        source.put(Image.new("RGB", (64, 48), (255, 0, 0)))
-        time.sleep(0.1)
-"""
-
-
-class NetworkCamera:
-    """A real RTSP server in a process of its own."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"rtsp://127.0.0.1:{self.port}/cam"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-c", SERVER, self.url]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(lambda: answers(self.port), 20, "the RTSP server does not answer")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-@pytest.fixture
-def network_camera() -> Iterator[NetworkCamera]:
-    made = NetworkCamera()
-    yield made
-    made.kill()
-
-
-def test_a_network_camera_that_dies_is_told_within_its_time_out_and_taken_up_when_it_is_back(
-    network_camera: NetworkCamera,
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_each_trigger_takes_the_next_picture_of_a_file_source(
+    kind: str, video: Path, tmp_path: Path
 ) -> None:
-    source = RtspSource(url=network_camera.url, open_timeout_ms=5000, read_timeout_ms=1000)
-    network_camera.start()
-    camera = RtspCamera(source)
-    with closing(camera):
+    for number, tint in enumerate((RED, GREEN, BLUE)):
+        write_image(tmp_path / f"{number}.png", tint)
+    made: dict[str, Camera] = {
+        "folder": FolderCamera(FolderSource(path=tmp_path, trigger="software")),
+        "video": VideoCamera(VideoSource(path=video, trigger="software")),
+    }
+    with closing(made[kind]) as camera:
         camera.open()
-        assert colour(taken(camera)) == RED
-        network_camera.kill()
-        died_at = time.monotonic()
-        with pytest.raises(CameraError, match=str(network_camera.port)):  # noqa: PT012 -- frames that were under way come first
-            while True:
-                taken(camera)
-        assert time.monotonic() - died_at < 4
-        camera.close()
-        with pytest.raises(CameraError, match="does not open"):
-            camera.open()
-        network_camera.start()
-        camera.open()
-        assert colour(taken(camera)) == RED
-
-
-def test_credentials_reach_the_camera_and_no_message() -> None:
-    settings = {"url": "rtsp://127.0.0.1:9/1", "username": "viewer", "password": "p@ss/w:rd"}
-    camera = RtspCamera(RtspSource.model_validate(settings))
-    assert camera._address() == "rtsp://viewer:p%40ss%2Fw%3Ard@127.0.0.1:9/1"
-    with pytest.raises(CameraError) as caught:
-        camera.open()
-    assert "p@ss" not in str(caught.value)
-    assert "%40" not in str(caught.value)
+        camera.arm()
+        assert camera.next_frame(0.001) is None
+        found = []
+        for _ in range(2):
+            camera.trigger()
+            found.append(colour(taken(camera)))
+            assert camera.next_frame(0.001) is None
+        assert found == [RED, GREEN]
+        camera.trigger()
+        camera.arm()  # the trigger has had its time
+        assert camera.next_frame(0.001) is None
 
 
 # The rate.
@@ -289,7 +231,7 @@ def test_frames_come_at_the_rate_and_work_between_them_does_not_slow_it() -> Non
     pace = Pace(100)
     starts = []
     for _ in range(12):
-        pace.wait()
+        assert pace.wait(1)
         starts.append(time.monotonic())
         sum(range(20_000))  # some work, shorter than a period
     assert all(later - earlier > 0 for earlier, later in pairwise(starts))
@@ -298,18 +240,26 @@ def test_frames_come_at_the_rate_and_work_between_them_does_not_slow_it() -> Non
 
 def test_after_a_delay_the_rate_goes_on_from_then_without_a_burst() -> None:
     pace = Pace(50)
-    pace.wait()
+    assert pace.wait(1)
     time.sleep(0.1)  # five frames' time
     starts = []
     for _ in range(4):
-        pace.wait()
+        assert pace.wait(1)
         starts.append(time.monotonic())
     assert starts[-1] - starts[0] >= 3 * 0.02 - 0.002
+
+
+def test_a_frame_that_is_due_after_the_wait_is_not_waited_for() -> None:
+    pace = Pace(2)
+    assert pace.wait(0)
+    before = time.monotonic()
+    assert not pace.wait(0.02)
+    assert 0.02 <= time.monotonic() - before < 0.3
 
 
 def test_without_a_rate_there_is_no_wait() -> None:
     pace = Pace(None)
     before = time.monotonic()
     for _ in range(1000):
-        pace.wait()
+        assert pace.wait(1)
     assert time.monotonic() - before < 0.5

@@ -86,15 +86,22 @@ class NetworkCamera:
             self._process.wait()
             self._process = None
 
+    @property
+    def is_running(self) -> bool:
+        """Say whether it was started, and not killed since."""
+        return self._process is not None
+
     def freeze(self) -> None:
         """Stop it: its sensor goes on, and what it saw comes in a burst after `thaw`."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        """Let it go on, where it runs."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
 
 @contextmanager

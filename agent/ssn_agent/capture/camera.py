@@ -55,6 +55,8 @@ class Frame:
     """When it was taken, as well as this machine can tell: not when it was read from a backlog."""
     problem: str = ""
     """Why it cannot be judged, where it came incomplete or failed; empty beside pixels."""
+    trigger_id: str | None = None
+    """What tells it from every other, over restarts: the journal keeps it; None: nothing does."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class DrawnCamera:
         self._source = source
         self._line = ProductionLine(source.seed, source.defect_rate)
         self._pace = Pace(source.fps)
-        self.frame_limit_s = self._pace.longest_wait_s + DRAW_S
+        self.frame_limit_s = DRAW_S
         self._number = 0
 
     def open(self) -> None:
@@ -49,14 +49,14 @@ class DrawnCamera:
             triggers=("free", "software"),
         )
 
-    def next_frame(self, wait_s: float) -> Frame:
-        """Draw the next part. Raises CameraEnded after the last one of the settings."""
-        del wait_s
+    def next_frame(self, wait_s: float) -> Frame | None:
+        """Draw the next part; None: not yet. Raises CameraEnded after the last of the settings."""
         if self._number == self._source.parts:
             msg = f"the drawn line has shown its {self._number} parts"
             raise CameraEnded(msg)
+        if not self._pace.wait(wait_s):
+            return None
         part = self._line.part(self._number)
-        self._pace.wait()
         self._number += 1
         return Frame(part.image, part_name(self._number - 1), self._number - 1)
 

@@ -1,5 +1,7 @@
 """Which driver serves which kind of source."""
 
+from collections.abc import Iterable
+
 from ssn_agent.capture.camera import Camera
 from ssn_agent.capture.settings import (
     AskedSource,
@@ -14,12 +16,17 @@ from ssn_agent.capture.settings import (
 )
 
 
-def make_camera(source: AskedSource) -> Camera:
+def make_camera(source: AskedSource, counted: Iterable[tuple[str, str]] = ()) -> Camera:
     """Return the driver for a source, closed. A driver is imported only where it is used.
 
+    `counted`: the frames that were counted before, oldest first, by part id and trigger id.
     Raises CameraError where the software that it needs is not installed.
     """
     match source:
+        case FolderSource(watch=True):
+            from ssn_agent.capture.watched import WatchedFolder
+
+            return WatchedFolder(source, counted)
         case FolderSource():
             from ssn_agent.capture.files import FolderCamera
 
@@ -29,11 +36,11 @@ def make_camera(source: AskedSource) -> Camera:
 
             return VideoCamera(source)
         case RtspSource():
-            from ssn_agent.capture.video import RtspCamera
+            from ssn_agent.capture.rtsp import RtspCamera
 
             return RtspCamera(source)
         case V4l2Source():
-            from ssn_agent.capture.video import V4l2Camera
+            from ssn_agent.capture.v4l2 import V4l2Camera
 
             return V4l2Camera(source)
         case LineSource():

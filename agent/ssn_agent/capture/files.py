@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ssn_agent.capture.asked import Asked
 from ssn_agent.capture.camera import Description, Frame, FrameIds
 from ssn_agent.capture.pace import Pace
 from ssn_agent.capture.settings import FolderSource
@@ -17,7 +18,7 @@ READ_S = 1.0
 """For one image."""
 
 
-class FolderCamera:
+class FolderCamera(Asked):
     """Every image below a folder, in the order of the names; the name is the part id."""
 
     open_limit_s = LIST_S
@@ -25,11 +26,9 @@ class FolderCamera:
     frame_ids: FrameIds | None = None
 
     def __init__(self, source: FolderSource) -> None:
+        super().__init__(is_triggered=source.trigger == "software", pace=Pace(source.fps))
         self._source = source
-        self._pace = Pace(source.fps)
-        self.frame_limit_s = self._pace.longest_wait_s + READ_S
-        if source.loop:
-            self.frame_limit_s += LIST_S
+        self.frame_limit_s = READ_S + LIST_S if source.loop else READ_S
         self._paths: Iterator[Path] = iter(())
         self.waits = source.fps is None
 
@@ -46,20 +45,14 @@ class FolderCamera:
             raise CameraError(msg)
         self._paths = iter(found)
 
-    def arm(self) -> None:
-        """Nothing is under way."""
-
-    def trigger(self) -> None:
-        """The next image is the frame."""
-
     def describe(self) -> Description:
         """Say where the images are."""
-        return Description(model=str(self._source.path))
+        return Description(model=str(self._source.path), triggers=("free", "software"))
 
-    def next_frame(self, wait_s: float) -> Frame:
-        """Return the next image; pixels are None where the file cannot be read."""
-        del wait_s
-        self._pace.wait()
+    def next_frame(self, wait_s: float) -> Frame | None:
+        """Return the next image; pixels are None where the file cannot be read. None: not yet."""
+        if not self._is_due(wait_s):
+            return None
         path = next(self._paths, None)
         if path is None and self._source.loop:
             self.open()
@@ -67,24 +60,25 @@ class FolderCamera:
         if path is None:
             msg = f"{self._source.path}: came to its end"
             raise CameraEnded(msg)
-        part_id = _shortened(path.relative_to(self._source.path).as_posix())
+        part_id = part_name(path, self._source.path)
         try:
             return Frame(read_image(path), part_id)
         except ImageError as error:
             logger().warning("image unreadable", problem=str(error))
-            return Frame(None, part_id)
+            return Frame(None, part_id, problem=str(error))
 
     def close(self) -> None:
         """Forget the listing."""
         self._paths = iter(())
 
 
-def _shortened(name: str) -> str:
-    """Keep the end of a path that is longer than a part id may be: the end tells images apart.
+def part_name(path: Path, root: Path) -> str:
+    """Return the part id of an image: its path below the folder.
 
-    What is no text in a file's name becomes a question mark.
+    Of one that is longer than a part id may be the end is kept: it tells images apart. What is no
+    text in a file's name becomes a question mark.
     """
-    name = name.encode(errors="replace").decode()
+    name = path.relative_to(root).as_posix().encode(errors="replace").decode()
     while len(name) > 120 or len(name.encode()) > MAX_PART_ID_BYTES:
         name = name[1:]
     return name

@@ -89,7 +89,7 @@ class FreeRunning:
             self._intake.count(missed_frames=1)
             if not lost.is_closed:
                 self._intake.close(lost.sequence, InvalidReason.LOST)
-        counted = self._intake.accept(frame.part_id, at=frame.captured)
+        counted = self._intake.accept(frame.part_id, trigger_id=frame.trigger_id, at=frame.captured)
         if not counted.is_closed:
             self._intake.place(counted.sequence, frame)
 

@@ -48,6 +48,11 @@ class Intake:
         self._is_refusing = False
         self._state = CameraState.STARTING
 
+    def counted(self) -> list[tuple[str, str]]:
+        """Return part ids and trigger ids of what the journal holds, oldest first."""
+        found = (entry.accepted for entry in self.journal.entries(lambda _: True))
+        return [(a.part_id, a.trigger_id) for a in found if a.part_id and a.trigger_id]
+
     def has_room(self) -> bool:
         """Say whether a part that came now could be judged."""
         return self.journal.has_room() and self._owners.take() is not None

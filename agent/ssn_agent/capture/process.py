@@ -33,7 +33,7 @@ def make_capture(
     source = settings.source
     if isinstance(source, ZeroMqSource):
         return Sent(source, files.triggers(name), intake, life)
-    camera = make_camera(source)
+    camera = make_camera(source, intake.counted())
     if source.trigger == "software":
         return Triggered(camera, source.trigger_bind, files.triggers(name), intake, life)
     return FreeRunning(camera, intake, life)

@@ -65,6 +65,11 @@ class FolderSource(CameraSource):
     def _watches_or_reads(self) -> "FolderSource":
         if self.watch and (self.loop or self.fps is not None):
             raise ValueError("a watched folder gives each image once, when it comes: no fps, loop")
+        if self.watch and self.trigger == "software":
+            raise ValueError(
+                "which image of a watched folder belongs to which trigger, nobody can tell: each "
+                'is a part by itself; set trigger = "free"'
+            )
         return self
 
 
@@ -87,6 +92,9 @@ class RtspSource(CameraSource):
     password: Secret | None = None
     open_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 3000
     read_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 2000
+    latency_ms: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """From a frame's exposure to its coming, at the least: encoder and network, which no clock
+    tells. A frame is taken to be older by this."""
 
     @field_validator("url")
     @classmethod
@@ -112,6 +120,14 @@ class V4l2Source(CameraSource):
     width: Annotated[int, Field(ge=16, le=16384)] | None = None
     height: Annotated[int, Field(ge=16, le=16384)] | None = None
     fps: Rate | None = None
+    fourcc: Annotated[str, Field(pattern=r"^[A-Z0-9]{4}$")] | None = None
+    """How the camera sends its pixels, such as YUYV, GREY or MJPG; None: as OpenCV chooses."""
+
+    @model_validator(mode="after")
+    def _size_is_whole(self) -> "V4l2Source":
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height take effect together; set both or neither")
+        return self
 
 
 class LineSource(CameraSource):

@@ -144,7 +144,7 @@ class Accepted:
     part_id: str | None
     product: str | None
     trigger_id: str | None = None
-    """The sender's own id, by which a repeated trigger is known; None: a frame is its trigger."""
+    """The sender's own, or a file's, by which it is known again; None: a frame is its trigger."""
 
 
 @dataclass(frozen=True)
