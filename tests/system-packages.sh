@@ -3,6 +3,7 @@
 # say so, unless SSN_REQUIRE_ALL is set. Packages that are named are installed beside.
 set -u
 wanted="mosquitto mosquitto-clients strace systemd systemd-container"
+wanted="$wanted libaravis-0.8-0 aravis-tools" # GigE Vision cameras, and one to test against
 wanted="$wanted $*"
 missing=""
 for package in $wanted; do

@@ -5,17 +5,27 @@ Convention (SFNC 2.7), and those that cameras had before it.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
+from ssn_agent.capture.camera import Description
 from ssn_agent.capture.settings import GenICamSource, Region
 from ssn_agent.errors import CameraError
+from ssn_agent.frames.pixel_format import PixelFormat
 
 Value = bool | int | float | str
 
 _EXPOSURE = ("ExposureTime", "ExposureTimeAbs", "ExposureTimeRaw")
 _GAIN = ("Gain", "GainAbs", "GainRaw")
 _TOLERANCE = 0.02
-"""Of a number: a camera rounds to its own steps."""
+"""Of a number with a fraction: a camera rounds to its own steps."""
+_FORMATS = {known.name.lower(): known for known in PixelFormat}
+_FPS = ("ResultingFrameRate", "ResultingFrameRateAbs", "AcquisitionFrameRate")
+_OF_INTEREST = (
+    *("PixelFormat", "Width", "Height", "OffsetX", "OffsetY"),
+    *(*_EXPOSURE, "ExposureAuto", *_GAIN, "GainAuto", "AcquisitionFrameRate"),
+    *("TriggerMode", "TriggerSource", "TriggerActivation", "GevSCPSPacketSize"),
+)
 
 
 class Features(Protocol):
@@ -26,11 +36,14 @@ class Features(Protocol):
         ...
 
     def read(self, name: str) -> Value:
-        """Return a value; an enumeration's is its entry's name."""
+        """Return a value; an enumeration's is its entry's name, a command's whether it is done."""
         ...
 
     def write(self, name: str, value: Value) -> None:
-        """Set a value of the feature's own kind; 3 is a good float."""
+        """Set a value of the feature's own kind; 3 is a good float. True executes a command.
+
+        A float for a feature of whole numbers is set to the nearest one that it takes.
+        """
         ...
 
     def limits(self, name: str) -> str:
@@ -53,13 +66,71 @@ def set_checked(features: Features, feature: str, value: Value, name: str) -> No
     if not features.has(feature):
         msg = f"{name}: has no feature {feature}; take it out of the camera's source"
         raise CameraError(msg)
-    features.write(feature, value)
+    try:
+        features.write(feature, value)
+    except CameraError:
+        if features.read(feature) != value:  # else it is held at what is wanted
+            raise
     got = features.read(feature)
     if not _same(value, got):
         limits = features.limits(feature)
         can = f" (it takes {limits})" if limits else ""
         msg = f"{name}: {feature} was set to {value}, the camera does {got}{can}; set what it does"
         raise CameraError(msg)
+
+
+def nearest(value: float, lowest: int, step: int) -> int:
+    """Return the whole number nearest to `value` of those that a feature takes."""
+    return lowest + round((value - lowest) / step) * step
+
+
+def pixel_format(features: Features, name: str) -> PixelFormat:
+    """Return the format in which the camera sends. Raises CameraError where it is not taken."""
+    current = str(features.read("PixelFormat"))
+    known = _format(current)
+    if known is None:
+        offered = features.limits("PixelFormat").split(", ")
+        taken = ", ".join(entry for entry in offered if _format(entry) is not None)
+        can = f"to one of {taken}" if taken else "to such a one"
+        msg = f"{name}: sends {current}, not 8 bits a value; set the source's pixel_format {can}"
+        raise CameraError(msg)
+    return known
+
+
+def describe(features: Features, known: Description) -> Description:
+    """Return what is `known` of a camera with what its features say. Raises CameraError."""
+
+    def text(*names: str) -> str:
+        return next((str(features.read(n)) for n in names if features.has(n)), "")
+
+    def number(name: str) -> int:
+        return int(text(name) or 0)
+
+    sources = features.limits("TriggerSource") if features.has("TriggerMode") else ""
+    triggers = {"free": True, "software": "Software" in sources, "line": "Line" in sources}
+    fps = text(*_FPS)
+    return replace(
+        known,
+        vendor=known.vendor or text("DeviceVendorName"),
+        model=known.model or text("DeviceModelName"),
+        serial=known.serial or text("DeviceSerialNumber", "DeviceID"),
+        version=text("DeviceFirmwareVersion", "DeviceVersion") or known.version,
+        pixel_format=text("PixelFormat"),
+        width=number("Width"),
+        height=number("Height"),
+        fps=float(fps) if fps else None,
+        triggers=tuple(kind for kind, can in triggers.items() if can),
+        settings={
+            feature: f"{text(feature)} ({features.limits(feature)})"
+            for feature in _OF_INTEREST
+            if features.has(feature)
+        },
+    )
+
+
+def _format(entry: str) -> PixelFormat | None:
+    """Return a format by its name, or by the name that it had before SFNC 2: RGB8Packed."""
+    return _FORMATS.get(entry.lower().removesuffix("packed"))
 
 
 def _wanted(features: Features, source: GenICamSource) -> Iterator[tuple[str, Value]]:
@@ -117,6 +188,8 @@ def _trigger(features: Features, source: GenICamSource) -> Iterator[tuple[str, V
 
 
 def _same(wanted: Value, got: Value) -> bool:
-    if isinstance(wanted, bool | str) or isinstance(got, bool | str):
+    if not (isinstance(wanted, float) or isinstance(got, float)):
         return wanted == got
+    if isinstance(wanted, bool | str) or isinstance(got, bool | str):
+        return False
     return abs(wanted - got) <= _TOLERANCE * max(abs(wanted), 1e-9)
