@@ -22,6 +22,7 @@ from chaos.sender import Plan
 from ssn_agent.frames.journal import Entry
 from ssn_agent.frames.pixels import Pixels
 from support import rtsp
+from support.aravis import aravis_camera
 from support.counterparts import Counterpart
 from support.waiting import wait_until
 
@@ -75,6 +76,25 @@ def _fast_network_camera(folder: Path) -> Iterator[Counterpart]:
     del folder
     with fast_rtsp.network_camera() as camera:
         yield camera
+
+
+# GigE Vision cameras.
+
+
+def _gige_camera(**source: Any) -> Callable[..., AbstractContextManager[Counterpart]]:
+    @contextmanager
+    def make(folder: Path, lost_per_thousand: int = 0) -> Iterator[Counterpart]:
+        del folder
+        with aravis_camera(lost_per_thousand=lost_per_thousand) as camera:
+            camera.kill()  # a row starts it
+            camera.source |= source
+            yield camera
+
+    return make
+
+
+def _device_time(entry: Entry, _pixels: Pixels) -> int | None:
+    return None if entry.captured is None else entry.captured.device_timestamp_ns
 
 
 # Simulators that live in the capture process itself: nobody can kill them alone.
@@ -230,6 +250,14 @@ DRIVERS = {
             content=_exposed_ms,
             times_slack_ms=1000 / rtsp.FPS,
             make_full_rate=_fast_network_camera,
+        ),
+        Driver(
+            "gige",
+            _gige_camera(),
+            A_DEVICE | {"lossy", "wrapping"},
+            content=_device_time,
+            make_full_rate=_gige_camera(features={"AcquisitionFrameRate": 100}),
+            make_lossy=_gige_camera(),
         ),
         Driver(
             "gentl",

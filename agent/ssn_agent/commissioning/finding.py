@@ -43,8 +43,7 @@ def search(within_s: float = SEARCH_S) -> list[Searched]:
 
 def _search(kind: str, answer: Callable[[Searched], None]) -> None:
     try:
-        find = getattr(import_module(f"ssn_agent.capture.{kind}"), "find", list)
-        answer(Searched(kind, tuple(find())))
+        answer(Searched(kind, tuple(import_module(f"ssn_agent.capture.{kind}").find())))
     except (CameraError, ImportError) as error:
         answer(Searched(kind, problem=str(error)))
     except Exception as error:  # noqa: BLE001 -- a vendor's software must not cost the other kinds
