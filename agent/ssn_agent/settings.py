@@ -254,8 +254,17 @@ def _parse_overrides(
             if not isinstance(node, dict):
                 msg = f"{option} {item}: {part} was set to a value before"
                 raise SettingsError(msg)
-        node[parts[-1]] = value
+        node[parts[-1]] = _scalar(value) if parts[-2:-1] == ["features"] else value
     return tree
+
+
+def _scalar(text: str) -> bool | int | float | str:
+    """Return what a value of a camera's feature says: only there does no field know its type."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 def _check_environment() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ssn_agent import cli
 from ssn_agent.capture.camera import Camera, Found, Frame, FrameIds
-from ssn_agent.capture.settings import Region
+from ssn_agent.capture.settings import BaslerSource, Region
 from ssn_agent.commissioning import finding
 from ssn_agent.commissioning.bench import Bench
 from ssn_agent.commissioning.picture import Picture
@@ -231,6 +231,20 @@ def test_a_camera_that_is_not_named_right_is_wrong_use(
     code, out, err = camera_command("probe", *(a.replace("CONFIG", str(config)) for a in arguments))
     assert (code, out) == (2, "")
     assert named.replace("CONFIG", str(config)) in err
+
+
+def test_a_feature_s_value_is_a_number_where_it_is_written_as_one() -> None:
+    given = {"Width": "512", "Gamma": "0.5", "ReverseX": "true", "GainAuto": "Off", "Name": "[1]"}
+    items = ["kind=basler", *(f"features.{name}={value}" for name, value in given.items())]
+    source = described_camera(items).source
+    assert isinstance(source, BaslerSource)
+    assert source.features == {
+        "Width": 512,
+        "Gamma": 0.5,
+        "ReverseX": True,
+        "GainAuto": "Off",
+        "Name": "[1]",
+    }
 
 
 # The agent may have it.

@@ -29,6 +29,9 @@ from support.waiting import wait_until
 
 RECOVERY_S, TRIGGERED_RECOVERY_S = 5.0, 10.0
 """Frames again within this, after the counterpart answers again."""
+AWAY_S = (0.0, 0.3, 8.0, 0.7, 1.2)
+"""How long it is away, in turn: also while it is just being opened again, and until that is tried
+more seldom."""
 ANNOUNCE_S = 0.2
 """Between parts while the counterpart is away."""
 DEADLINE_MS = 1000.0
@@ -57,7 +60,7 @@ def killed(driver: Driver, counts: Counts, folder: Path, *, triggered: bool = Fa
             for number in range(counts.kills):
                 rig.wait_for_frame(time.monotonic_ns())
                 rig.counterpart.kill()
-                time.sleep(0.3 * (number % 8))  # also while the camera is just being opened again
+                time.sleep(AWAY_S[number % len(AWAY_S)])
                 rig.counterpart.start()
                 times_s.append(_until_a_frame(rig))
         rig.settle()

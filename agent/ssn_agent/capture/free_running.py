@@ -55,7 +55,6 @@ class FreeRunning:
                 logger().error("camera fault", problem=str(error), reopen_s=wait_s)
                 self._life.beat(wait_s)
                 stop.wait(wait_s)
-                self._intake.count(reconnects=1)
             finally:
                 self._life.beat(self._camera.open_limit_s)
                 self._camera.close()
@@ -66,6 +65,7 @@ class FreeRunning:
         self._life.beat(2 * self._camera.open_limit_s)
         self._camera.open()
         self._camera.arm()
+        self._intake.count(reconnects=int(not is_first))
         self._last_id = None
         self._heard_s = time.monotonic()
 

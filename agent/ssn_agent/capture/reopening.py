@@ -1,7 +1,8 @@
 """When a camera that failed is opened again. Rules alone."""
 
-WAITS_S = (0.5, 1.0, 2.0, 5.0)
-"""Before it is opened again; the last one repeats."""
+WAITS_S = (0.5, 1.0, 2.0)
+"""Before it is opened again; the last one repeats. With what opening takes it is well below the 5 s
+within which a camera that answers again is to give frames, however long it was away."""
 
 
 class Reopening:
