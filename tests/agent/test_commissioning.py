@@ -281,7 +281,17 @@ def test_a_camera_that_serves_one_program_is_not_taken_from_the_agent_that_has_i
     other = ("--set", "cameras.left.source.device=/dev/video98")
     _, _, err = camera_command("probe", "-c", config, *other)
     assert "/dev/video98: does not open" in err
-    assert "if it is one of them: stop the agent first" in err
+    assert "if it is one, stop the agent first" in err
+
+
+def test_an_agent_that_cannot_be_asked_may_have_a_camera_that_does_not_open(
+    camera_command: Callable[..., Result], agent_has: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = agent_has(kind="v4l2", device="/dev/video97")
+    (tmp_path / "run" / "settings.json").write_text("{}")
+    _, _, err = camera_command("probe", "-c", config)
+    assert "/dev/video97: does not open" in err
+    assert "Whether the agent has it cannot be told" in err
 
 
 def test_a_camera_that_serves_many_is_asked_beside_the_agent(

@@ -18,7 +18,7 @@ from ssn_agent.capture.settings import (
     ZeroMqSource,
 )
 from ssn_agent.errors import AgentError, CameraEnded, CameraError, UsageError
-from ssn_agent.metrics.view import running_settings
+from ssn_agent.metrics.view import NotRunning, running_settings
 from ssn_agent.settings import CameraSettings
 
 FRAME_S = 5.0
@@ -61,21 +61,15 @@ class Chosen:
 def opened(chosen: Chosen) -> Iterator[Camera]:
     """Yield the camera, open and armed. Raises CameraError, also where the agent has it."""
     camera = make_camera(chosen.source)
-    alike = _cameras_of_the_agent(chosen)
-    for name, source in alike.items():
-        if isinstance(source, ALONE) and _may_be_one(source, chosen.source):
-            msg = f"{chosen.name}: the agent has it, as its camera {name}, and such a camera"
-            raise CameraError(f"{msg} serves one program at a time; {STOP_IT}")
+    hint = _of_the_agent(chosen)
     try:
         try:
             camera.open()
             camera.arm()
         except CameraError as error:
-            if not alike:
+            if not hint:
                 raise
-            names = ", ".join(alike)
-            msg = f"{error}\nThe agent runs here with cameras of this kind ({names}); if it is one"
-            raise CameraError(f"{msg} of them: {STOP_IT}") from error
+            raise CameraError(f"{error}\n{hint}") from error
         yield camera
     finally:
         camera.close()
@@ -119,17 +113,26 @@ def _why(source: AskedSource) -> str:
     return 'does it wait for a trigger (source.trigger = "software" or "line")?'
 
 
-def _cameras_of_the_agent(chosen: Chosen) -> dict[str, Source]:
-    """Return those of the running agent that are of the same kind, by name; none where none runs.
+def _of_the_agent(chosen: Chosen) -> str:
+    """Return what to add where the camera does not open: the agent may have it; empty: it has not.
 
-    What another user's agent has cannot be told.
+    Raises CameraError where it has, and the camera serves one program at a time.
     """
     try:
         cameras = running_settings(chosen.runtime_dir).cameras
-    except AgentError:
-        return {}
-    kind = chosen.source.kind
-    return {name: camera.source for name, camera in cameras.items() if camera.source.kind == kind}
+    except NotRunning:
+        return ""
+    except AgentError as error:
+        return f"Whether the agent has it cannot be told ({error}); if it has, {STOP_IT}"
+    alike = {n: c.source for n, c in cameras.items() if c.source.kind == chosen.source.kind}
+    for name, source in alike.items():
+        if isinstance(source, ALONE) and _may_be_one(source, chosen.source):
+            msg = f"{chosen.name}: the agent has it, as its camera {name}, and such a camera"
+            raise CameraError(f"{msg} serves one program at a time; {STOP_IT}")
+    if not alike:
+        return ""
+    names = ", ".join(alike)
+    return f"The agent runs here with cameras of this kind ({names}); if it is one, {STOP_IT}"
 
 
 def _may_be_one(left: Source, right: Source) -> bool:
