@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssn_agent.capture.camera import Camera, Frame
+from ssn_agent.capture.camera import Camera, Frame, HostTime
 from ssn_agent.capture.free_running import FreeRunning
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
@@ -117,6 +117,19 @@ def test_a_deadline_is_counted_from_the_trigger(
     (entry,) = entries(journal)
     accepted = entry.accepted
     assert accepted.deadline_monotonic_ns - accepted.triggered_monotonic_ns == 2_000_000_000
+
+
+def test_of_a_backlog_what_is_past_its_deadline_is_late_and_leaves_the_slots_to_what_is_not(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    taken = HostTime.now().earlier(3_000_000_000)
+    backlog = [Frame(DARK, captured=taken)] * SLOTS + [Frame(BRIGHT)] * SLOTS
+    run(settings, Script(*backlog), stop)
+    found = [e.captured.reason for e in entries(journal) if e.captured is not None]
+    assert found == [InvalidReason.LATE] * SLOTS + [None] * SLOTS
+    note = journal.intake_note()
+    assert note is not None
+    assert note.received_frames == 2 * SLOTS
 
 
 @pytest.mark.parametrize("closed_as_late", [False, True])

@@ -26,7 +26,7 @@ from support.waiting import wait_until
 
 WAY_MS = 140
 """From a frame's exposure to its reading, at the least: encoder, server, and a decoder that holds
-one frame or two, by the connection. Measured: 42 to 92."""
+one frame or two, by the connection. Measured: 42 to 95."""
 BUSY_MS = 400
 """A frame that has no time but its reading's may be read late on a machine that is busy."""
 LATENCY_MS = 100
@@ -94,9 +94,11 @@ def test_a_backlog_after_a_stall_comes_at_once_with_true_times_and_a_longer_one_
         threading.Timer(1.0, network.thaw).start()
         frozen_s = time.monotonic()
         waited = []
+        way_ms = age_ms(next_of(camera))
+        assert 0 < way_ms < WAY_MS
         while time.monotonic() < frozen_s + 1.5:
             frame = next_of(camera)
-            assert abs(age_ms(frame)) < WAY_MS
+            assert abs(age_ms(frame) - way_ms) < 25
             waited.append(time.monotonic_ns() - frame.captured.monotonic_ns > 200e6)
         assert sum(waited) > 0.6 * FPS  # the burst: nothing of it was dropped, or paced
         assert not waited[-1]

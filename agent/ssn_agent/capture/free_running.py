@@ -90,7 +90,12 @@ class FreeRunning:
             if not lost.is_closed:
                 self._intake.close(lost.sequence, InvalidReason.LOST)
         counted = self._intake.accept(frame.part_id, trigger_id=frame.trigger_id, at=frame.captured)
-        if not counted.is_closed:
+        if counted.is_closed:
+            return
+        if time.monotonic_ns() > counted.deadline_ns:  # of a backlog; the slots are for the others
+            self._intake.count(received_frames=1)
+            self._intake.close(counted.sequence, InvalidReason.LATE)
+        else:
             self._intake.place(counted.sequence, frame)
 
     def _missed(self, frame: Frame) -> int:
