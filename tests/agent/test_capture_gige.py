@@ -1,6 +1,7 @@
 """GigE Vision cameras: what they send is what is judged, and nothing that they lost is."""
 
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from ssn_agent.errors import CameraError
 from ssn_agent.frames.layout import CameraState, Outcome
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
-from support.aravis import FAKE, FIRST_ID, SERIAL, AravisCamera, aravis_camera
+from support.aravis import FAKE, FIRST_ID, SERIAL, USER_NAME, AravisCamera, aravis_camera
 from support.capture import CaptureProcess, capture_process, connected
 from support.records import judged
 from support.waiting import wait_until
@@ -208,19 +209,22 @@ def test_what_a_camera_does_not_do_is_named_with_what_it_does(device: AravisCame
 
 
 @needs_aravis
-def test_a_camera_is_found_and_opened_by_its_serial_number(
-    device: AravisCamera, monkeypatch: pytest.MonkeyPatch
+def test_a_camera_is_found_and_opened_by_its_serial_number_or_the_name_that_a_user_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "pixels").write_bytes(bytes(96 * 64))
     monkeypatch.setattr(gvcp, "_own_addresses", lambda: ["127.0.0.1"])  # not the network's
-    (found,) = find()
-    assert (found.kind, found.source) == ("gige", {"device": SERIAL})
-    assert "Aravis Fake" in found.name
-    with closing(made(device, packet_size=None, **found.source)) as camera:
-        camera.open()
-        camera.arm()
-        assert taken(camera).pixels is not None
-    with pytest.raises(CameraError, match=rf"nobody: no camera .* 127.0.0.1 \(serial {SERIAL}\)"):
-        made(device, device="nobody").open()
+    with aravis_camera(pixels=tmp_path / "pixels") as device:
+        (found,) = find()
+        assert (found.kind, found.source) == ("gige", {"device": SERIAL})
+        assert found.name == f"Aravis Fake {SERIAL} {USER_NAME}"
+        for name in (SERIAL, USER_NAME):
+            with closing(made(device, device=name, packet_size=None)) as camera:
+                camera.open()
+                camera.arm()
+                assert taken(camera).pixels is not None
+        with pytest.raises(CameraError, match=rf"nobody: no .* 127.0.0.1 \(serial {SERIAL}\)"):
+            made(device, device="nobody").open()
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(gvcp._ACKNOWLEDGED.__add__))
@@ -246,7 +250,8 @@ def run_until(process: CaptureProcess, state: CameraState, within_s: float) -> f
 
     def reached() -> bool:
         judge(process)
-        return process.state() is state
+        note = process.journal.camera_note()
+        return note is not None and note.state is state
 
     wait_until(reached, within_s, f"the camera is not {state.name}: {process.log()[-2000:]}")
     return time.monotonic() - began_s
@@ -265,7 +270,7 @@ def test_a_camera_that_was_killed_or_frozen_gives_frames_again_soon_after_it_ans
     device: AravisCamera, tmp_path: Path, runtime: Path
 ) -> None:
     source = device.source | SMALL | {"silence_ms": 500}
-    with capture_process(tmp_path, runtime, source) as process:
+    with capture_process(tmp_path, runtime, source=source) as process:
         process.start()
         run_until(process, CameraState.RUNNING, 20)
         device.kill()
@@ -276,6 +281,8 @@ def test_a_camera_that_was_killed_or_frozen_gives_frames_again_soon_after_it_ans
         assert run_until(process, CameraState.FAULTY, 20) < 3.0
         device.thaw()
         assert run_until(process, CameraState.RUNNING, 20) < 5.0
+        process.ask_to_end(signal.SIGTERM)
+        assert process.wait() == 0
 
 
 def trigger(peer: "zmq.Socket[bytes]", part: str) -> None:
@@ -288,7 +295,7 @@ def test_every_triggered_part_has_its_own_frame_and_a_camera_that_is_gone_is_not
     device: AravisCamera, tmp_path: Path, runtime: Path
 ) -> None:
     source = device.source | SMALL | {"trigger": "software"} | at_rate(100.0)
-    with capture_process(tmp_path, runtime, source, capacity=64) as process:
+    with capture_process(tmp_path, runtime, source=source, capacity=64) as process:
         process.start()
         run_until(process, CameraState.RUNNING, 20)
         peer = connected(process.bind)

@@ -24,8 +24,11 @@ from support.waiting import wait_until
 FAKE = "arv-fake-gv-camera-0.8"
 ADDRESS = "127.0.0.1"
 SERIAL = "SSN-TEST"
+USER_NAME = "ssn left"
+"""Of the one with pixels of one's own."""
 FIRST_ID = 65401
 """Of the frames after its start: it comes soon to where 16 bits begin anew."""
+_USER_NAME_AT = 0xE8
 _ASK = b"\x42\x01\x00\x02\x00\x00\x00\x01"
 _FILL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32
@@ -39,7 +42,7 @@ class AravisCamera:
         """Set up; nothing is started yet.
 
         Of its packets so many get lost. `pixels` are the bytes of every picture, in place of a
-        drawn pattern: as many as the camera is set to.
+        drawn pattern: as many as the camera is set to. It then has a user-defined name.
         """
         self.source: dict[str, Any] = {"kind": "gige", "device": ADDRESS, "packet_size": 1400}
         self._command = [program(FAKE), "-i", ADDRESS, "-s", SERIAL, "-r", str(lost_per_thousand)]
@@ -120,6 +123,9 @@ def _serve(pixels: bytes) -> None:
     kept = _FILL(fill)
     inner = ctypes.c_void_p(library.arv_gv_fake_camera_get_fake_camera(camera))
     library.arv_fake_camera_set_fill_pattern(inner, kept, None)
+    library.arv_fake_camera_write_memory(
+        inner, _USER_NAME_AT, 16, USER_NAME.encode().ljust(16, b"\0")
+    )
     threading.Event().wait()
 
 

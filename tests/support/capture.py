@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.frames.journal import Entry
-from ssn_agent.frames.layout import CameraState
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.settings import Settings
@@ -28,22 +27,26 @@ RUN = "from ssn_agent.capture.process import main; main(*sys.argv[1:])"
 
 
 class CaptureProcess:
-    """A camera `left`; its parts or triggers come over a socket file of the runtime directory."""
+    """A camera `left` that takes parts at `bind`, on a socket file of the runtime directory.
+
+    `source` None: a ZeroMQ one; else triggers for it are taken there, where it takes any.
+    """
 
     def __init__(
         self,
         folder: Path,
         runtime: Path,
-        source: Mapping[str, Any] | None,
         *,
         capacity: int,
         deadline_ms: float,
+        source: dict[str, Any] | None = None,
     ) -> None:
         self.bind = f"ipc://{runtime}/parts"
-        given = {"kind": "zeromq", "bind": self.bind} if source is None else dict(source)
-        if given.get("trigger") == "software":
-            given["trigger_bind"] = self.bind
-        camera = {"source": given, "deadline_ms": deadline_ms}
+        if source is None:
+            source = {"kind": "zeromq", "bind": self.bind}
+        elif source.get("trigger") == "software":
+            source = {**source, "trigger_bind": self.bind}
+        camera = {"source": source, "deadline_ms": deadline_ms}
         self.settings: Settings = settings_in(folder, runtime_dir=runtime, cameras={"left": camera})
         self.files = RuntimeFiles(runtime)
         PixelSlots.create(self.files.pixels("left"))
@@ -86,11 +89,6 @@ class CaptureProcess:
         self.journal.refresh()
         return list(self.journal.entries(lambda _: True))
 
-    def state(self) -> CameraState | None:
-        """Return how it says that the camera is."""
-        note = self.journal.camera_note()
-        return None if note is None else note.state
-
     def log(self) -> str:
         """Return what it has logged."""
         return self._log.read_text() if self._log.exists() else ""
@@ -100,13 +98,15 @@ class CaptureProcess:
 def capture_process(
     folder: Path,
     runtime: Path,
-    source: Mapping[str, Any] | None = None,
     *,
     capacity: int = 16,
     deadline_ms: float = 60_000,
+    source: dict[str, Any] | None = None,
 ) -> Iterator[CaptureProcess]:
-    """Make one, not yet started; it is killed at the end. Without `source`: a ZeroMQ camera."""
-    made = CaptureProcess(folder, runtime, source, capacity=capacity, deadline_ms=deadline_ms)
+    """Make one, not yet started; it is killed at the end."""
+    made = CaptureProcess(
+        folder, runtime, capacity=capacity, deadline_ms=deadline_ms, source=source
+    )
     with closing(made.journal):
         try:
             yield made

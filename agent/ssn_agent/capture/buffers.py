@@ -6,6 +6,17 @@ from ssn_agent.errors import ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import Pixels
 
+MOST = 16
+"""Buffers that a driver has filled while nobody fetches: half a second at 30 frames/s."""
+LEAST = 4
+SHARE_BYTES = 256 * 2**20
+"""Of the capture process' memory (`memory.capture_mib`), for the buffers of large frames."""
+
+
+def count_for(size: int) -> int:
+    """Return how many buffers of so many bytes to have filled."""
+    return max(LEAST, min(MOST, SHARE_BYTES // size))
+
 
 def picture(
     data: bytes | memoryview,
@@ -34,4 +45,5 @@ def picture(
     if channels > 1:
         shape, strides = (*shape, channels), (*strides, 1)
     lying: Pixels = np.ndarray(shape, np.uint8, data, offset, strides)
-    return lying.copy()
+    pixels: Pixels = lying.copy()
+    return pixels

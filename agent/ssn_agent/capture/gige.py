@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ssn_agent.capture.aravis import PROBLEMS, SUCCESS, aravis
 from ssn_agent.capture.aravis_features import AravisFeatures, named
-from ssn_agent.capture.buffers import picture
+from ssn_agent.capture.buffers import count_for, picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds
 from ssn_agent.capture.genicam import configure, describe, pixel_format
 from ssn_agent.capture.gvcp import Device, discover
@@ -25,9 +25,6 @@ from ssn_agent.frames.pixels import Pixels
 from ssn_agent.log import logger
 
 _TRIGGER = "TriggerSoftware"
-_BUFFERS_BYTES = 128 << 20
-_BUFFERS = (4, 32)
-"""At least and at most: what may wait to be read."""
 _SOCKET_BYTES = 16 << 20
 """For packets that wait for Aravis' thread. By itself it asks for one frame's worth, and the kernel
 counts more than the packets' own bytes."""
@@ -123,9 +120,10 @@ class GigeCamera:
                 raise CameraError("no stream; does another program use its port?")
             library.set_socket_buffer(self._stream, _SOCKET_BYTES)
             size = library.payload(camera)
+            if not size:
+                raise CameraError("says that its frames hold no bytes; check its settings")
             self._look_at_receive_buffer(size)
-            least, most = _BUFFERS
-            for _ in range(max(least, min(_BUFFERS_BYTES // max(size, 1), most))):
+            for _ in range(count_for(size)):
                 library.push(self._stream, library.buffer_new(size))
             self._last_id = None
             library.start(camera)
