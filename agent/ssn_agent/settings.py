@@ -98,6 +98,8 @@ class CameraSettings(Section):
     """From the trigger; a part without a verdict by then is INVALID(late)."""
     heatmap: Literal["fail", "all", "none"] = "fail"
     """Which verdicts get a heatmap."""
+    alarm_after: Annotated[int, Field(ge=0)] = 20
+    """So many parts in a row without a PASS raise an alarm on `status`; 0: never."""
 
 
 class Settings(Section):

@@ -130,6 +130,17 @@ class HeatmapRef(_Outward):
     height: Count
 
 
+class FrameRef(_Outward):
+    """The frame that was judged, as its camera counted and timed it."""
+
+    frame_id: Annotated[int, Field(ge=0, le=2**63 - 1)] | None
+    """The camera's own count; null: it has none."""
+    captured_at: Time
+    """When it was taken, as well as the station can tell."""
+    device_timestamp_ns: Annotated[int, Field(ge=0, le=2**63 - 1)] | None
+    """By the camera's own clock, whose zero is its own; null: it has none."""
+
+
 _JUDGED: dict[str, Any] = {
     "reason": _IS_NULL,
     **dict.fromkeys(("score", "threshold", "bundle", "engine"), _NOT_NULL),
@@ -167,6 +178,8 @@ class Verdict(_Outward):
     threshold: Annotated[float, Field(ge=0, le=1)] | None
     defects: list[DefectRegion]
     heatmap: HeatmapRef | None
+    frame: FrameRef | None = None
+    """null: the part has no frame that could be judged."""
     triggered_at: Time
     decided_at: Time
     latency_ms: Annotated[float, Field(ge=0)]
@@ -247,7 +260,15 @@ class CameraStatus(_Outward):
     discarded_frames: Count = 0
     """Frames whose trigger no longer waited for them, since the machine started."""
     malformed_messages: Count = 0
-    """Messages to a `zeromq` camera that were not understood, likewise."""
+    """Messages to the camera's input that were not understood, likewise."""
+    received_frames: Count = 0
+    """Frames that came, whole or not, likewise."""
+    incomplete_frames: Count = 0
+    """Of those: what came damaged or failed in the camera, and is INVALID(unreadable)."""
+    missed_frames: Count = 0
+    """Frames that the camera counted and that never came: each is INVALID(lost), likewise."""
+    reconnects: Count = 0
+    """How often the camera was opened again after a fault, likewise."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "CameraStatus":

@@ -22,7 +22,8 @@ from ssn_agent.capture.frame_ids import missed
 from ssn_agent.capture.gige import GigeCamera, find
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError
-from ssn_agent.frames.layout import CameraState, Outcome
+from ssn_agent.frames.layout import Outcome
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 from support.aravis import FAKE, FIRST_ID, SERIAL, USER_NAME, AravisCamera, aravis_camera
@@ -77,7 +78,7 @@ def test_frames_come_in_order_past_the_last_id_of_16_bits_each_with_its_times(
     ids = [frame.frame_id for frame in frames if frame.frame_id is not None]
     assert len(ids) == len(frames)
     assert {65535, 1} <= set(ids)
-    assert sum(missed(before, after, IDS) for before, after in pairwise(ids)) == 0
+    assert {missed(before, after, IDS) for before, after in pairwise(ids)} == {0}
     for before, after in pairwise(frames):
         assert before.device_timestamp_ns is not None
         assert after.device_timestamp_ns is not None

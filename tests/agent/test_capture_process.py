@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssn_agent.capture.camera import Camera, Frame, HostTime
+from ssn_agent.capture.camera import Camera, Frame, FrameIds, HostTime
 from ssn_agent.capture.free_running import FreeRunning
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
 from ssn_agent.errors import CameraError
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import SPILL_RECORDS, CameraState, Captured, Decision, Outcome
+from ssn_agent.frames.layout import SPILL_RECORDS, Captured, Decision, Outcome
+from ssn_agent.frames.notes import CameraState, IntakeNote
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
@@ -249,3 +250,108 @@ def test_frames_that_nobody_counts_any_more_make_the_camera_faulty_until_there_i
     run(settings, camera, stop)
     assert camera.states[-1] is CameraState.RUNNING
     assert camera.states[1:3] == [CameraState.FAULTY, CameraState.FAULTY]
+
+
+def ids(journal: Journal) -> list[int | InvalidReason | None]:
+    """Return each part's frame id, or why it has no frame."""
+    found = [e.captured for e in entries(journal) if e.captured is not None]
+    return [captured.reason or captured.frame_id for captured in found]
+
+
+def counts(journal: Journal) -> IntakeNote:
+    return journal.intake_note() or IntakeNote()
+
+
+def numbered(*numbers: int) -> list[Frame]:
+    return [Frame(DARK, frame_id=number) for number in numbers]
+
+
+def test_parts_that_passed_between_two_frames_are_lost_before_the_second_one(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    run(settings, Script(*numbered(7, 8, 11)), stop)
+    lost = InvalidReason.LOST
+    assert ids(journal) == [7, 8, lost, lost, 11]
+    assert counts(journal) == IntakeNote(received_frames=3, missed_frames=2)
+
+
+def test_frame_ids_that_wrap_around_lose_nothing(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    camera = Script(*numbered(65534, 65535, 1, 2, 4))
+    camera.frame_ids = FrameIds(first=1, last=65535)
+    run(settings, camera, stop)
+    assert ids(journal) == [65534, 65535, 1, 2, InvalidReason.LOST, 4]
+
+
+def test_ids_that_say_nothing_lose_nothing(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    camera = Script(*numbered(7, 99))
+    camera.frame_ids = None
+    run(settings, camera, stop)
+    assert ids(journal) == [7, 99]
+
+
+def test_a_device_that_counts_anew_goes_on_and_no_part_is_invented(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    run(settings, Script(*numbered(7, 8, 3, 4, 5000, 5001)), stop)
+    assert ids(journal) == [7, 8, 3, 4, 5000, 5001]
+
+
+def test_a_frame_that_comes_twice_is_judged_once(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    run(settings, Script(*numbered(7, 8, 8, 9)), stop)
+    assert ids(journal) == [7, 8, 9]
+    assert counts(journal) == IntakeNote(received_frames=4, discarded_frames=1)
+
+
+def test_a_frame_that_failed_in_the_camera_is_unreadable_and_no_gap(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    failed = Frame(None, frame_id=8, problem="3 packets are missing")
+    run(settings, Script(*numbered(7), failed, *numbered(9)), stop)
+    assert ids(journal) == [7, InvalidReason.UNREADABLE, 9]
+    assert counts(journal) == IntakeNote(received_frames=3, incomplete_frames=1)
+
+
+def test_a_part_is_timed_by_when_its_frame_was_taken_and_not_by_when_it_was_read(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    taken = HostTime.now().earlier(700_000_000)
+    run(settings, Script(Frame(DARK, captured=taken, device_timestamp_ns=42)), stop)
+    (entry,) = entries(journal)
+    assert entry.accepted.triggered_monotonic_ns == taken.monotonic_ns
+    assert entry.accepted.deadline_monotonic_ns == taken.monotonic_ns + 2_000_000_000
+    assert entry.captured is not None
+    assert entry.captured.frame_utc_ns == entry.accepted.triggered_utc_ns == taken.utc_ns
+    assert entry.captured.device_timestamp_ns == 42
+
+
+def test_a_camera_that_is_silent_for_too_long_is_faulty_and_opened_again(
+    settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch, stop: Stop
+) -> None:
+    monkeypatch.setattr("ssn_agent.capture.reopening.WAITS_S", (0.0,))
+    camera = Watched(journal, Frame(DARK), None, Frame(DARK), Frame(DARK))
+    camera.silence_limit_s = 0.0
+    run(settings, camera, stop)
+    running = CameraState.RUNNING
+    assert camera.states == [
+        CameraState.STARTING,
+        running,
+        CameraState.FAULTY,
+        running,
+        running,
+    ]
+    assert camera.opened == 2
+
+
+def test_a_source_that_may_be_silent_is_running_while_it_is(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    camera = Watched(journal, None, None, Frame(DARK))
+    run(settings, camera, stop)
+    assert camera.states[1:] == [CameraState.RUNNING] * 3
+    assert camera.opened == 1

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.errors import CameraError
-from ssn_agent.frames.layout import SPILL_RECORDS, Captured, IntakeNote, Outcome
+from ssn_agent.frames.layout import SPILL_RECORDS, Captured, Outcome
+from ssn_agent.frames.notes import IntakeNote
 from ssn_agent.frames.slots import SLOT_BYTES, SLOTS, PixelSlots
 from ssn_contract.messages import InvalidReason
 from support.capture import CaptureProcess, Input, capture_process, connected

@@ -256,7 +256,7 @@ ACCEPT_FOREVER = """
 import sys
 from pathlib import Path
 from ssn_agent.frames.journal import Journal
-from ssn_agent.frames.layout import Accepted, Captured
+from ssn_agent.frames.layout import (Accepted, Captured)
 from ssn_agent.frames.pixel_format import PixelFormat
 journal = Journal(Path(sys.argv[1]))
 journal.commit(journal.head)  # as the ledger process closes what a dead one left

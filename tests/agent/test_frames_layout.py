@@ -14,21 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssn_agent.errors import JournalError
-from ssn_agent.frames import layout
-from ssn_agent.frames.layout import (
-    Accepted,
-    CameraNote,
-    CameraState,
-    Captured,
-    Decision,
-    Defect,
-    Header,
-    IntakeNote,
-    ModelNote,
-    Outcome,
-    Result,
-    SpillNote,
-)
+from ssn_agent.frames import layout, notes
+from ssn_agent.frames.layout import Accepted, Captured, Decision, Defect, Header, Outcome, Result
+from ssn_agent.frames.notes import CameraNote, CameraState, IntakeNote, ModelNote, SpillNote
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
@@ -82,6 +70,8 @@ frames = st.builds(
     st.sampled_from(PixelFormat),
     nanoseconds,
     st.none() | st.integers(0, 2**63 - 1),
+    nanoseconds,
+    st.none() | st.integers(0, 2**63 - 1),
 )
 defects = st.builds(
     Defect, sizes, sizes, sizes, sizes, sizes, sizes, sizes, st.floats(0, 1, width=32)
@@ -118,7 +108,7 @@ class Region(NamedTuple):
 
 SEQUENCE = 4711
 ACCEPTED = Accepted(1, 2, 3, "Teil-Ä-0815", "flange", "line2-Ä-000123")
-CAPTURED = Captured(None, 3, 1200, 1600, PixelFormat.BayerRG8, 4, 65535)
+CAPTURED = Captured(None, 3, 1200, 1600, PixelFormat.BayerRG8, 4, 65535, 12, 13)
 RESULT = Result(
     Outcome.FAIL,
     None,
@@ -199,33 +189,33 @@ def test_a_header_comes_back_as_it_was_written(header: Header) -> None:
 
 @given(camera_notes)
 def test_a_camera_note_comes_back_as_it_was_written(note: CameraNote) -> None:
-    packed = layout.pack_camera_note(note)
+    packed = notes.pack_camera_note(note)
     assert layout.CAMERA_NOTE_AT + len(packed) <= layout.MODEL_NOTE_AT
     buffer = at(layout.CAMERA_NOTE_AT, packed, layout.HEADER_BYTES)
-    assert layout.unpack_camera_note(buffer) == note
+    assert notes.unpack_camera_note(buffer) == note
 
 
 @given(model_notes)
 def test_a_model_note_comes_back_as_it_was_written(note: ModelNote) -> None:
-    packed = layout.pack_model_note(note)
+    packed = notes.pack_model_note(note)
     assert layout.MODEL_NOTE_AT + len(packed) <= layout.INTAKE_NOTE_AT
     buffer = at(layout.MODEL_NOTE_AT, packed, layout.HEADER_BYTES)
-    assert layout.unpack_model_note(buffer) == note
+    assert notes.unpack_model_note(buffer) == note
 
 
-@given(st.builds(IntakeNote, nanoseconds, nanoseconds))
+@given(st.builds(IntakeNote, *[nanoseconds] * 6))
 def test_an_intake_note_comes_back_as_it_was_written(note: IntakeNote) -> None:
-    packed = layout.pack_intake_note(note)
+    packed = notes.pack_intake_note(note)
     assert layout.INTAKE_NOTE_AT + len(packed) <= layout.HEADER_BYTES
     buffer = at(layout.INTAKE_NOTE_AT, packed, layout.HEADER_BYTES)
-    assert layout.unpack_intake_note(buffer) == note
+    assert notes.unpack_intake_note(buffer) == note
 
 
 @given(st.text())
 def test_a_note_in_any_script_and_of_any_length_is_cut_and_stays_readable(message: str) -> None:
     note = CameraNote(CameraState.FAULTY, 1, message)
-    buffer = at(layout.CAMERA_NOTE_AT, layout.pack_camera_note(note), layout.HEADER_BYTES)
-    read = layout.unpack_camera_note(buffer)
+    buffer = at(layout.CAMERA_NOTE_AT, notes.pack_camera_note(note), layout.HEADER_BYTES)
+    read = notes.unpack_camera_note(buffer)
     assert read is not None
     assert message.rstrip("\0").startswith(read.message.rstrip("\0\N{REPLACEMENT CHARACTER}"))
 
@@ -233,8 +223,8 @@ def test_a_note_in_any_script_and_of_any_length_is_cut_and_stays_readable(messag
 def test_a_note_that_names_a_file_whose_name_is_no_text_can_be_written() -> None:
     message = b"/parts/\xff.png: cannot be read".decode(errors="surrogateescape")
     note = CameraNote(CameraState.FAULTY, 1, message)
-    buffer = at(layout.CAMERA_NOTE_AT, layout.pack_camera_note(note), layout.HEADER_BYTES)
-    read = layout.unpack_camera_note(buffer)
+    buffer = at(layout.CAMERA_NOTE_AT, notes.pack_camera_note(note), layout.HEADER_BYTES)
+    read = notes.unpack_camera_note(buffer)
     assert read is not None
     assert read.message == "/parts/?.png: cannot be read"
 
@@ -357,14 +347,14 @@ def golden() -> str:
         (0, layout.pack_header(Header("left", UUID(int=1), UUID(int=2), 42, 8))),
         (
             layout.CAMERA_NOTE_AT,
-            layout.pack_camera_note(CameraNote(CameraState.FAULTY, 8, "does not open")),
+            notes.pack_camera_note(CameraNote(CameraState.FAULTY, 8, "does not open")),
         ),
         (
             layout.MODEL_NOTE_AT,
-            layout.pack_model_note(ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none")),
+            notes.pack_model_note(ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none")),
         ),
-        (layout.INTAKE_NOTE_AT, layout.pack_intake_note(IntakeNote(10, 11))),
-        (layout.SPILL_NOTE_AT, layout.pack_spill_note(SpillNote(12, 13))),
+        (layout.INTAKE_NOTE_AT, notes.pack_intake_note(IntakeNote(10, 11, 14, 15, 16, 17))),
+        (layout.SPILL_NOTE_AT, notes.pack_spill_note(SpillNote(12, 13))),
     ):
         header[offset : offset + len(region)] = region
     data = bytes(header + whole_record())

@@ -82,3 +82,14 @@ def test_the_way_back_drops_the_counts_and_keeps_every_verdict(first: Engine) ->
     assert read(first, "SELECT * FROM verdicts") == before
     migrate(first)
     assert read(first, "SELECT * FROM verdict_counts ORDER BY 1, 2, 3") == COUNTED
+
+
+def test_the_way_back_drops_the_times_of_frames_and_keeps_their_triggers(first: Engine) -> None:
+    migrate(first)
+    with first.begin() as connection:
+        connection.execute(text("UPDATE triggers SET captured_at = '2026-01-01', frame_id = 7"))
+    downgrade(first, "0002")
+    assert "captured_at" not in {c["name"] for c in inspect(first).get_columns("triggers")}
+    assert read(first, "SELECT DISTINCT frame_id FROM triggers") == [(7,)]
+    migrate(first)
+    assert read(first, "SELECT captured_at, frame_id FROM triggers LIMIT 1") == [(None, 7)]

@@ -1,16 +1,17 @@
-"""What the station says of its models: who judges, and who should and does not."""
+"""What the station says of its models and its parts, and what it raises an alarm for."""
 
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from ssn_agent.frames.layout import IntakeNote, ModelNote
+from ssn_agent.frames.layout import Decision, Outcome
+from ssn_agent.frames.notes import IntakeNote, ModelNote
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
-from ssn_contract.messages import StationStatus
+from ssn_contract.messages import InvalidReason, StationStatus
 from support.ledgers import open_writer, settings_in
-from support.records import DIGEST, new_journal
+from support.records import DIGEST, new_journal, trigger
 
 REFUSED = "engine openvino/bf16 is refused, onnxruntime-cpu/fp32 judges: another answer"
 ANOTHER = "engine openvino/int8 is refused, onnxruntime-cpu/fp32 judges: the model does not load"
@@ -67,3 +68,33 @@ def test_the_status_counts_what_came_to_a_camera_and_was_not_taken(tmp_path: Pat
     [camera] = status.cameras
     assert (camera.discarded_frames, camera.malformed_messages) == (2, 3)
     assert status.refused_triggers == 4
+
+
+def test_parts_in_a_row_without_a_pass_raise_an_alarm_until_one_passes(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    dark = Decision(Outcome.INVALID, InvalidReason.DARK, 1, 2)
+    failed, passed = Decision(Outcome.FAIL, None, 1, 2), Decision(Outcome.PASS, None, 1, 2)
+
+    def alarms_after(*decisions: Decision) -> list[str]:
+        with closing(new_journal(tmp_path / "left.journal", capacity=64)) as journal:
+            stream = follow(journal, open_writer(settings))
+            for decision in decisions:
+                journal.decide(journal.accept(trigger()), decision)
+            stream.refresh()
+            for entry, decision in stream.due(0, 0):
+                stream.committed(entry, decision)
+            status = station_status(
+                settings,
+                {"left": stream},
+                ledger_problem=None,
+                broker_problem=None,
+                undelivered=0,
+                refused_triggers=0,
+            )
+        (tmp_path / "left.journal").unlink()
+        return status.alarms
+
+    assert alarms_after(*[failed] * 9, passed, *[failed] * 19) == []
+    (alarm,) = alarms_after(passed, *[failed] * 8, *[dark] * 12)
+    assert "left: no PASS among the last 20 parts: INVALID(dark) 12, FAIL 8" in alarm
+    assert alarms_after(*[failed] * 30, passed) == []

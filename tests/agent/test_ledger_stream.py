@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Connection, Engine, event
 
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Captured, Decision, Outcome, Result, SpillNote
+from ssn_agent.frames.layout import Captured, Decision, Outcome, Result
+from ssn_agent.frames.notes import SpillNote
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.stream import AT_ONCE, PendingTriggers, follow
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns

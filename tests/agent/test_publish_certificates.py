@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ssn_agent.errors import BrokerError
 from ssn_agent.publish import certificates as module
 from ssn_agent.publish.certificates import Certificates, load
-from ssn_agent.publish.mqtt import Connected
+from ssn_agent.publish.events import Connected
 from ssn_agent.settings import BrokerSettings
 from support.certificates import Authority, Plant, encrypted
 from support.line import WILL, Line

@@ -15,8 +15,9 @@ from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Decision, Outcome
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.publish import refusals
+from ssn_agent.publish.events import Connected, Event
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S
-from ssn_agent.publish.mqtt import BrokerLink, Connected, Event
+from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.publish.outbox import Delivery, Outbox
 from support.ledgers import decided, open_writer, rows, settings_in
 from support.mosquitto import Mosquitto, Subscriber, free_port, running_mosquitto

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ssn_agent.errors import BrokerError
-from ssn_agent.publish.mqtt import BrokerLink, Connected, Disconnected
+from ssn_agent.publish.events import Connected, Disconnected
+from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.settings import BrokerSettings
 from support.line import WILL, Line
 from support.mosquitto import Mosquitto, Subscriber, free_port, program, running_mosquitto
@@ -121,6 +122,21 @@ def test_the_broker_s_packet_limit_is_reported(
         event = line.wait_for(lambda event: isinstance(event, Connected))
         assert isinstance(event, Connected)
         assert event.max_packet_bytes == 4096
+
+
+def test_a_message_over_the_broker_s_packet_limit_is_not_sent_and_the_connection_stands(
+    configured: Callable[..., Mosquitto], runtime: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = configured("max_packet_size 4096")
+    with closing(Line(runtime, BrokerSettings(port=broker.port))) as line:
+        line.connected()
+        topic, most = "ssn/status", "x" * (4096 - 16 - len("ssn/status"))
+        assert line.link.takes(topic, most)
+        assert line.acknowledged(line.publish(topic, most)) is None
+        assert not line.link.takes(topic, most + "x")
+        assert not line.link.takes(topic, most + "xy")
+        assert capsys.readouterr().out.count("message too large") == 1
+        assert line.acknowledged(line.publish(topic, "x")) is None
 
 
 def test_a_broker_that_is_not_there_is_reported_by_its_address_and_taken_when_it_comes(

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ssn_agent.publish import outbox as module
 from ssn_agent.publish import refusals
+from ssn_agent.publish.events import Acknowledged, Connected, Disconnected, Event
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S, as_historical
-from ssn_agent.publish.mqtt import Acknowledged, Connected, Disconnected, Event
 from ssn_agent.publish.outbox import Delivery, Outbox
 from ssn_contract.messages import Verdict
 

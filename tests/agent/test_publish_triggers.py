@@ -11,7 +11,8 @@ import pytest
 
 from ssn_agent.frames.layout import SPILL_RECORDS
 from ssn_agent.frames.wake import Doorbell, Ringer
-from ssn_agent.publish.mqtt import Arrived, BrokerLink, Subscribed
+from ssn_agent.publish.events import Arrived, Subscribed
+from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.publish.triggers import MAX_WAITING, TriggerForwarder
 from ssn_agent.settings import BrokerSettings
 from ssn_contract.topics import Station, Topics

@@ -23,11 +23,16 @@ def settings(cameras: dict[str, Any] | None = None, **changes: Any) -> Settings:
 
 
 def test_thresholds_the_level_of_the_log_and_retention_change_at_run_time() -> None:
-    camera = {**CAMERA, "threshold": 0.625}
+    camera = {**CAMERA, "threshold": 0.625, "alarm_after": 5}
     wanted = settings({"left": camera}, log_level="debug", retention={"heatmap_gib": 5})
     found = reload(settings(), wanted)
     assert found.settings == wanted
-    assert found.changed == ("cameras.left.threshold", "log_level", "retention.heatmap_gib")
+    assert found.changed == (
+        "cameras.left.alarm_after",
+        "cameras.left.threshold",
+        "log_level",
+        "retention.heatmap_gib",
+    )
     assert found.wants_restart == ()
 
 
@@ -138,6 +143,8 @@ def test_the_file_for_the_processes_holds_the_passwords_and_is_ours_alone(tmp_pa
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_text())["cameras"]["left"]["source"] == {
         **RTSP,
+        "trigger": "free",
+        "trigger_bind": None,
         "open_timeout_ms": 3000,
         "read_timeout_ms": 2000,
     }

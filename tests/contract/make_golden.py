@@ -28,6 +28,11 @@ PASS: dict[str, Any] = {
     "threshold": 0.5,
     "defects": [],
     "heatmap": None,
+    "frame": {
+        "frame_id": 65535,
+        "captured_at": "2026-01-01T06:00:00.131750Z",
+        "device_timestamp_ns": 8125000000,
+    },
     "triggered_at": "2026-01-01T06:00:00.125000Z",
     "decided_at": "2026-01-01T06:00:00.143250Z",
     "latency_ms": 18.25,
@@ -71,6 +76,7 @@ LATE = {
     "sequence": 43,
     "verdict": "INVALID",
     "reason": "late",
+    "frame": None,
     "latency_ms": 501.5,
     "decided_at": "2026-01-01T06:00:00.626500Z",
 }
@@ -94,6 +100,10 @@ CAMERA: dict[str, Any] = {
     "pending": 1,
     "discarded_frames": 0,
     "malformed_messages": 0,
+    "received_frames": 43,
+    "incomplete_frames": 0,
+    "missed_frames": 1,
+    "reconnects": 0,
 }
 PROCESSES: list[dict[str, Any]] = [
     {"name": "ledger", "state": "running", "died": 0, "hung": 0, "over_memory": 0},

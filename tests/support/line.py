@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssn_agent.frames.wake import Doorbell, Ringer
-from ssn_agent.publish.mqtt import Acknowledged, BrokerLink, Connected, Disconnected, Event
+from ssn_agent.publish.events import Acknowledged, Connected, Disconnected, Event
+from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.settings import BrokerSettings
 from support.waiting import wait_until
 

@@ -14,7 +14,7 @@ from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
 from ssn_agent.capture.reopening import Reopening
 from ssn_agent.errors import CameraEnded, CameraError, JournalError
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.log import logger
 from ssn_agent.processes import Stop
 from ssn_contract.messages import InvalidReason
@@ -52,7 +52,8 @@ class FreeRunning:
             except CameraError as error:
                 wait_s = reopening.next_wait_s()
                 self._intake.note(CameraState.FAULTY, str(error))
-                logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                if reopening.is_news(str(error)):
+                    logger().error("camera fault", problem=str(error))
                 self._life.beat(wait_s)
                 stop.wait(wait_s)
             finally:
@@ -84,7 +85,12 @@ class FreeRunning:
         return True
 
     def _take(self, frame: Frame) -> None:
-        for _ in range(self._missed(frame)):
+        unseen = self._missed(frame)
+        if unseen < 0:
+            self._intake.count(received_frames=1, discarded_frames=1)
+            logger().error("frame came twice", frame_id=frame.frame_id)
+            return
+        for _ in range(unseen):
             lost = self._intake.accept(None)
             self._intake.count(missed_frames=1)
             if not lost.is_closed:
@@ -99,11 +105,16 @@ class FreeRunning:
             self._intake.place(counted.sequence, frame)
 
     def _missed(self, frame: Frame) -> int:
-        """Return how many frames the camera has counted since the last one and not delivered."""
+        """Return how many frames the camera has counted since the last one; see `missed`."""
         previous, self._last_id = self._last_id, frame.frame_id
         if previous is None or frame.frame_id is None or self._camera.frame_ids is None:
             return 0
-        return missed(previous, frame.frame_id, self._camera.frame_ids)
+        found = missed(previous, frame.frame_id, self._camera.frame_ids)
+        if found is None:
+            problem = "the camera counts its frames anew; whether parts passed unseen is not known"
+            logger().error(problem, before=previous, after=frame.frame_id)
+            return 0
+        return found
 
     def _is_silent_as_it_may(self) -> bool:
         """Say whether silence is normal for it. Raises CameraError where it has lasted too long."""

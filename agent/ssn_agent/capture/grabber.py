@@ -44,7 +44,8 @@ class Failed:
     """The camera gives no frame until it is `Ready` again, or never where it has ended."""
 
     error: CameraError
-    reopen_s: float | None
+    is_news: bool = True
+    """It is not what it failed with last."""
 
 
 Event = Ready | Brought | Failed
@@ -123,11 +124,11 @@ class Grabber:
                 self._tell(Ready())
                 self._serve(reopening)
             except CameraEnded as ended:
-                self._tell(Failed(ended, None))
+                self._tell(Failed(ended))
                 return
             except CameraError as error:
                 wait_s = reopening.next_wait_s()
-                self._tell(Failed(error, wait_s))
+                self._tell(Failed(error, reopening.is_news(str(error))))
                 self._promise(wait_s)
                 self._ending.wait(wait_s)
             finally:

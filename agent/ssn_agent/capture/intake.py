@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from ssn_agent.capture.camera import Frame, HostTime
 from ssn_agent.errors import ImageError, JournalError
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Accepted, CameraNote, CameraState, Captured, IntakeNote
+from ssn_agent.frames.layout import Accepted, Captured
+from ssn_agent.frames.notes import CameraNote, CameraState, IntakeNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots, SlotOwners
 from ssn_agent.frames.wake import Ringer

@@ -1,8 +1,8 @@
-"""When a camera that failed is opened again. Rules alone."""
+"""When a camera that failed is opened again, and when that is news. Rules alone."""
 
 WAITS_S = (0.5, 1.0, 2.0)
-"""Before it is opened again; the last one repeats. With what opening takes it is well below the 5 s
-within which a camera that answers again is to give frames, however long it was away."""
+"""Before it is opened again; the last one repeats: a camera that answers again is back in seconds.
+"""
 
 
 class Reopening:
@@ -11,12 +11,19 @@ class Reopening:
     def __init__(self) -> None:
         self.faults = 0
         """Since it last worked."""
+        self._known: str | None = None
 
     def next_wait_s(self) -> float:
         """Return how long to wait after a further fault."""
         self.faults += 1
         return WAITS_S[min(self.faults, len(WAITS_S)) - 1]
 
+    def is_news(self, problem: str) -> bool:
+        """Say whether a fault is another one than the last: the same one is logged once."""
+        known, self._known = self._known, problem
+        return problem != known
+
     def is_well(self) -> None:
         """Note that it works."""
         self.faults = 0
+        self._known = None

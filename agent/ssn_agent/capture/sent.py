@@ -9,7 +9,7 @@ from ssn_agent.capture.reopening import Reopening
 from ssn_agent.capture.settings import ZeroMqSource
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.errors import CameraError
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.log import logger
 from ssn_agent.processes import Stop
 
@@ -39,7 +39,8 @@ class Sent:
             except CameraError as error:
                 wait_s = reopening.next_wait_s()
                 self._intake.note(CameraState.FAULTY, str(error))
-                logger().error("camera fault", problem=str(error), reopen_s=wait_s)
+                if reopening.is_news(str(error)):
+                    logger().error("camera fault", problem=str(error))
                 self._life.beat(wait_s)
                 stop.wait(wait_s)
             finally:

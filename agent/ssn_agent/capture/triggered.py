@@ -13,7 +13,7 @@ from ssn_agent.capture.life import Life
 from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.errors import CameraEnded
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from ssn_agent.log import logger
 from ssn_agent.processes import Stop
 
@@ -34,22 +34,37 @@ class Triggered:
 
     def run(self, stop: Stop) -> None:
         """Take triggers until asked to stop or until a file source ends."""
-        self._intake.note(CameraState.STARTING)
-        self._input.open()
-        self._grabber.start()
+        self.open()
         try:
             while not stop:
-                self._life.heed_reload()
-                if not self._grabber.hangs:  # else the supervisor replaces this process
-                    self._life.beat()
-                self._input.serve(self._grabber.bell)
-                for event in self._grabber.events():
-                    self._heed(event)
+                self.turn()
         except CameraEnded as ended:
             self._intake.note(CameraState.ENDED, str(ended))
         finally:
-            self._input.close()
-            self._grabber.stop()
+            self.close()
+
+    def open(self) -> None:
+        """Listen for triggers, and open the camera beside it."""
+        self._intake.note(CameraState.STARTING)
+        self._input.open()
+        self._grabber.start()
+
+    def turn(self) -> None:
+        """Heed what has come from senders and from the camera; wait for it for 0.1 s at most.
+
+        Raises CameraEnded where a file source has come to its end.
+        """
+        self._life.heed_reload()
+        if not self._grabber.hangs:  # else the supervisor replaces this process
+            self._life.beat()
+        self._input.serve(self._grabber.bell)
+        for event in self._grabber.events():
+            self._heed(event)
+
+    def close(self) -> None:
+        """Close both."""
+        self._input.close()
+        self._grabber.stop()
 
     def _heed(self, event: Event) -> None:
         match event:
@@ -61,10 +76,11 @@ class Triggered:
                 self._parts.discard()
             case Brought(int() as sequence, frame):
                 self._parts.bring(sequence, frame)
-            case Failed(error, reopen_s):
+            case Failed(error, is_news):
                 self._parts.lose()
-                if reopen_s is None:
+                if isinstance(error, CameraEnded):
                     raise error
                 self._has_failed = True
                 self._intake.note(CameraState.FAULTY, str(error))
-                logger().error("camera fault", problem=str(error), reopen_s=reopen_s)
+                if is_news:
+                    logger().error("camera fault", problem=str(error))

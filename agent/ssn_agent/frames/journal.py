@@ -17,18 +17,9 @@ from uuid import UUID
 
 from ssn_agent.atomic import write_atomically
 from ssn_agent.errors import JournalError
-from ssn_agent.frames import layout
-from ssn_agent.frames.layout import (
-    Accepted,
-    CameraNote,
-    Captured,
-    Decision,
-    Header,
-    IntakeNote,
-    ModelNote,
-    Result,
-    SpillNote,
-)
+from ssn_agent.frames import layout, notes
+from ssn_agent.frames.layout import Accepted, Captured, Decision, Header, Result
+from ssn_agent.frames.notes import CameraNote, IntakeNote, ModelNote, SpillNote
 
 
 def boot_id() -> UUID:
@@ -118,19 +109,19 @@ class Journal:
 
     def note_camera(self, note: CameraNote) -> None:
         """Say how the camera is."""
-        region = layout.pack_camera_note(note)
+        region = notes.pack_camera_note(note)
         self._view[layout.CAMERA_NOTE_AT : layout.CAMERA_NOTE_AT + len(region)] = region
 
     def note_intake(self, note: IntakeNote) -> None:
         """Say what was not taken."""
-        region = layout.pack_intake_note(note)
+        region = notes.pack_intake_note(note)
         self._view[layout.INTAKE_NOTE_AT : layout.INTAKE_NOTE_AT + len(region)] = region
 
     # Inference writes.
 
     def note_model(self, note: ModelNote) -> None:
         """Say what judges."""
-        region = layout.pack_model_note(note)
+        region = notes.pack_model_note(note)
         self._view[layout.MODEL_NOTE_AT : layout.MODEL_NOTE_AT + len(region)] = region
 
     def finish(self, sequence: int, value: Result) -> None:
@@ -149,14 +140,14 @@ class Journal:
 
     def note_spill(self, note: SpillNote) -> None:
         """Say how many verdicts were counted and not kept."""
-        region = layout.pack_spill_note(note)
+        region = notes.pack_spill_note(note)
         self._view[layout.SPILL_NOTE_AT : layout.SPILL_NOTE_AT + len(region)] = region
 
     # Everyone reads.
 
     def spill_note(self) -> SpillNote:
         """Return how many verdicts were counted and not kept."""
-        return layout.unpack_spill_note(self._view) or SpillNote()
+        return notes.unpack_spill_note(self._view) or SpillNote()
 
     def is_spilled(self, sequence: int) -> bool:
         """Say whether a number's record lies outside of the ring."""
@@ -165,15 +156,15 @@ class Journal:
 
     def camera_note(self) -> CameraNote | None:
         """Return how the camera is, or None where nothing whole is noted at this moment."""
-        return layout.unpack_camera_note(self._view)
+        return notes.unpack_camera_note(self._view)
 
     def model_note(self) -> ModelNote | None:
         """Return what judges, or None where nothing whole is noted at this moment."""
-        return layout.unpack_model_note(self._view)
+        return notes.unpack_model_note(self._view)
 
     def intake_note(self) -> IntakeNote | None:
         """Return what was not taken, or None where nothing whole is noted at this moment."""
-        return layout.unpack_intake_note(self._view)
+        return notes.unpack_intake_note(self._view)
 
     def refresh(self) -> int:
         """Take up what capture has accepted since, and return the head.

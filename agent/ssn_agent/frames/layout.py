@@ -31,7 +31,7 @@ ring left behind does not count either. Each region has one writing process.
 
 import struct
 import zlib
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from uuid import UUID
 
@@ -72,66 +72,6 @@ class Header:
     boot: UUID
     first: int
     capacity: int = CAPACITY
-
-
-class CameraState(IntEnum):
-    """How a camera is."""
-
-    STARTING = 0
-    RUNNING = 1
-    ENDED = 2
-    FAULTY = 3
-
-
-@dataclass(frozen=True)
-class CameraNote:
-    """How the camera is, and since when."""
-
-    state: CameraState
-    since_utc_ns: int
-    message: str
-
-
-@dataclass(frozen=True)
-class ModelNote:
-    """What judges this camera's frames; an empty digest: nothing does, and `message` says why.
-
-    Beside a digest `message` says which engines were refused, a line each, where any were.
-    """
-
-    since_utc_ns: int
-    bundle_digest: str
-    bundle_name: str
-    bundle_version: str
-    engine: str
-    message: str
-
-
-@dataclass(frozen=True)
-class IntakeNote:
-    """What has come to a camera's input, and what has not, since this journal began."""
-
-    discarded_frames: int = 0
-    """Frames of triggers that no longer waited for one."""
-    malformed_messages: int = 0
-    received_frames: int = 0
-    """Whole or not, whatever became of them."""
-    incomplete_frames: int = 0
-    """Of those: what came damaged, in part, or failed in the camera."""
-    missed_frames: int = 0
-    """Frames that the device has counted and that never came."""
-    reconnects: int = 0
-    """How often the source was opened again after a fault."""
-
-
-@dataclass(frozen=True)
-class SpillNote:
-    """Verdicts INVALID(ledger) that the database was never told of, but for their count."""
-
-    count: int = 0
-    """Since the database last took it up."""
-    last: int = 0
-    """The highest number that was ever counted so."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +158,6 @@ _RESULT = struct.Struct("<QBBQdd32s32s64s64s48sB4IBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
-_CAMERA_NOTE = struct.Struct("<BQ400s")
-_MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
-_INTAKE_NOTE = struct.Struct("<QQQQQQ")
-_SPILL_NOTE = struct.Struct("<QQ")
 _NUMBER = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 
@@ -278,73 +214,7 @@ def unpack_header(buffer: memoryview) -> Header | None:
     magic, version, capacity, epoch, boot, first, camera = _HEADER.unpack(body)
     if magic != MAGIC or version != LAYOUT_VERSION:
         return None
-    return Header(_unpad(camera), UUID(bytes=epoch), UUID(bytes=boot), first, capacity)
-
-
-def pack_camera_note(note: CameraNote) -> bytes:
-    """Return the note's bytes; a long message is cut."""
-    return sealed(_CAMERA_NOTE.pack(note.state, note.since_utc_ns, _cut(note.message)))
-
-
-def unpack_camera_note(buffer: memoryview) -> CameraNote | None:
-    """Return the note, or None while there is none or it is just being written."""
-    body = unsealed(buffer, CAMERA_NOTE_AT, _CAMERA_NOTE.size)
-    if body is None:
-        return None
-    state, since, message = _CAMERA_NOTE.unpack(body)
-    return CameraNote(CameraState(state), since, message.rstrip(b"\0").decode(errors="replace"))
-
-
-def pack_model_note(note: ModelNote) -> bytes:
-    """Return the note's bytes; a long message is cut."""
-    return sealed(
-        _MODEL_NOTE.pack(
-            note.since_utc_ns,
-            bytes.fromhex(note.bundle_digest),
-            note.bundle_name.encode("ascii"),
-            note.bundle_version.encode("ascii"),
-            note.engine.encode("ascii"),
-            _cut(note.message),
-        )
-    )
-
-
-def unpack_model_note(buffer: memoryview) -> ModelNote | None:
-    """Return the note, or None while there is none or it is just being written."""
-    body = unsealed(buffer, MODEL_NOTE_AT, _MODEL_NOTE.size)
-    if body is None:
-        return None
-    since, digest, name, version, engine, message = _MODEL_NOTE.unpack(body)
-    return ModelNote(
-        since,
-        digest.hex() if any(digest) else "",
-        _unpad(name),
-        _unpad(version),
-        _unpad(engine),
-        message.rstrip(b"\0").decode(errors="replace"),
-    )
-
-
-def pack_intake_note(note: IntakeNote) -> bytes:
-    """Return the note's bytes."""
-    return sealed(_INTAKE_NOTE.pack(*astuple(note)))
-
-
-def unpack_intake_note(buffer: memoryview) -> IntakeNote | None:
-    """Return the note, or None while there is none or it is just being written."""
-    body = unsealed(buffer, INTAKE_NOTE_AT, _INTAKE_NOTE.size)
-    return None if body is None else IntakeNote(*_INTAKE_NOTE.unpack(body))
-
-
-def pack_spill_note(note: SpillNote) -> bytes:
-    """Return the note's bytes."""
-    return sealed(_SPILL_NOTE.pack(note.count, note.last))
-
-
-def unpack_spill_note(buffer: memoryview) -> SpillNote | None:
-    """Return the note, or None while there is none."""
-    body = unsealed(buffer, SPILL_NOTE_AT, _SPILL_NOTE.size)
-    return None if body is None else SpillNote(*_SPILL_NOTE.unpack(body))
+    return Header(unpadded(camera), UUID(bytes=epoch), UUID(bytes=boot), first, capacity)
 
 
 def number(record: memoryview) -> int:
@@ -482,9 +352,9 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         threshold,
         settings.hex() if any(settings) else "",
         digest.hex() if any(digest) else "",
-        _unpad(name),
-        _unpad(version),
-        _unpad(engine),
+        unpadded(name),
+        unpadded(version),
+        unpadded(engine),
         bool(heatmap),
         (region[0], region[1], region[2], region[3]),
         tuple(defects),
@@ -546,10 +416,6 @@ def _unreason(number: int) -> InvalidReason | None:
     return None if number == _NO_REASON else REASONS[number]
 
 
-def _cut(message: str) -> bytes:
-    # A file name that is not UTF-8 has characters in it that cannot be encoded.
-    return message.encode(errors="replace")[:400]
-
-
-def _unpad(data: bytes) -> str:
+def unpadded(data: bytes) -> str:
+    """Return a zero-padded ASCII text."""
     return data.rstrip(b"\0").decode("ascii")

@@ -17,7 +17,8 @@ from ssn_agent.capture.settings import Region
 from ssn_agent.errors import AgentError, EngineError, ImageError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Captured, ModelNote, Outcome, Result
+from ssn_agent.frames.layout import Captured, Outcome, Result
+from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer

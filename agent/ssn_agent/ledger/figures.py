@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from ssn_agent.frames.layout import ModelNote
+from ssn_agent.frames.notes import ModelNote
 from ssn_agent.ledger.status import bundle_of
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import Decided

@@ -22,7 +22,8 @@ from ssn_agent.capture.settings import takes_triggers
 from ssn_agent.errors import AgentError, LedgerDamaged, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Journal
-from ssn_agent.frames.layout import Decision, ModelNote
+from ssn_agent.frames.layout import Decision
+from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
@@ -43,7 +44,8 @@ from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.metrics.report import station_metrics, write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
-from ssn_agent.publish.mqtt import Arrived, BrokerLink, Connected, Subscribed
+from ssn_agent.publish.events import Arrived, Connected, Subscribed
+from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
 from ssn_agent.settings import Settings, read_resolved
@@ -291,7 +293,7 @@ class LedgerProcess:
             if note is not None and note != self._models.get(name):
                 message = model_in_force(self._settings.station, name, note)
                 topic = self._topics.model(name)
-                if self._link.publish(topic, message.model_dump_json(), retain=True) is not None:
+                if self._say(topic, message.model_dump_json(), retain=True):
                     self._models[name] = note
         if time.monotonic() >= self._status_at:
             self._status_at = time.monotonic() + STATUS_S
@@ -302,7 +304,12 @@ class LedgerProcess:
         if time.monotonic() >= self._metrics_at and self._link.room:  # apart: room may be for one
             self._metrics_at = time.monotonic() + METRICS_S
             text = station_metrics(self._files, self._settings).model_dump_json()
-            self._link.publish(self._topics.metrics, text)
+            self._say(self._topics.metrics, text)
+
+    def _say(self, topic: str, text: str, *, retain: bool = False) -> bool:
+        """Publish what the next one replaces; False: there is no room for it at present."""
+        too_large = not self._link.takes(topic, text)
+        return too_large or self._link.publish(topic, text, retain=retain) is not None
 
     def _note_how_it_does(self) -> StationStatus:
         """Put it into a file for the endpoint and `ssn-agent status`; return it for the broker."""
@@ -328,7 +335,7 @@ class LedgerProcess:
 
     def _publish_status(self, status: StationStatus) -> None:
         text = with_supervisor(status, read_note(self._files.supervisor)).model_dump_json()
-        self._link.publish(self._topics.status, text, retain=True)
+        self._say(self._topics.status, text, retain=True)
 
     @property
     def _pending(self) -> bool:

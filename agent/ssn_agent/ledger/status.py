@@ -1,10 +1,11 @@
 """What the station says of itself: counts that add up, cameras, models, alarms."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
-from ssn_agent.frames.layout import CameraState, IntakeNote, ModelNote
+from ssn_agent.frames.notes import CameraState, IntakeNote, ModelNote
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
@@ -29,7 +30,7 @@ def station_status(
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
     for name, stream in streams.items():
-        alarms += _camera_alarms(name, stream)
+        alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
     return StationStatus(
         station=str(settings.station),
         state="online",
@@ -104,13 +105,12 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
             "failed": stream.counts.failed,
             "invalid": invalid_counts(stream.counts.invalid),
             "pending": stream.pending,
-            "discarded_frames": intake.discarded_frames,
-            "malformed_messages": intake.malformed_messages,
+            **asdict(intake),
         }
     )
 
 
-def _camera_alarms(name: str, stream: PendingTriggers) -> list[str]:
+def _camera_alarms(name: str, stream: PendingTriggers, alarm_after: int) -> list[str]:
     alarms = []
     camera = stream.journal.camera_note()
     if camera is not None and camera.state is CameraState.FAULTY:
@@ -118,4 +118,7 @@ def _camera_alarms(name: str, stream: PendingTriggers) -> list[str]:
     model = stream.journal.model_note()
     if model is not None:
         alarms += [f"{name}: {line}" for line in model.message.splitlines()]
+    rejects = stream.rejects.alarm(alarm_after)
+    if rejects is not None:
+        alarms.append(f"{name}: {rejects}")
     return alarms

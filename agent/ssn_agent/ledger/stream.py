@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterator
 
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Decision, SpillNote
+from ssn_agent.frames.layout import Decision
+from ssn_agent.frames.notes import SpillNote
+from ssn_agent.ledger.rejects import RejectRun
 from ssn_agent.ledger.rules import decide, is_late_result
 from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import logger
@@ -27,6 +29,8 @@ class PendingTriggers:
         """Whether `counts` are the database's."""
         self.is_taken_up = False
         """Whether the database knows all that it is to be told beside the verdicts."""
+        self.rejects = RejectRun()
+        """Since this process started."""
         self._seen = journal.head
         self._open: list[int] = []
         self._decided: set[int] = set()
@@ -143,6 +147,7 @@ class PendingTriggers:
         self._spilled.discard(entry.sequence)
         reason = decision.reason.value if decision.reason else None
         self.counts.add(decision.outcome.name, reason)
+        self.rejects.add(decision)
         if decision.reason is InvalidReason.LATE:
             self._await_late.append(entry.sequence)
 

@@ -80,6 +80,10 @@ class TriggerRow(Base):
     part_id: Mapped[str | None] = mapped_column(String(120), index=True)
     product: Mapped[str | None] = mapped_column(String(200))
     frame_id: Mapped[int | None]
+    captured_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its frame was taken."""
+    device_timestamp_ns: Mapped[int | None]
+    """The same by the camera's own clock."""
     width: Mapped[int | None]
     height: Mapped[int | None]
 

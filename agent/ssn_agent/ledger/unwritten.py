@@ -52,8 +52,10 @@ class Unwritten:
     def _send(self) -> None:
         for item in self._unsent():
             camera = item.header.camera
-            marked = item.message.model_copy(update={"durable": False})
-            if self._link.publish(self._topics.verdict(camera), marked.model_dump_json()) is None:
+            topic = self._topics.verdict(camera)
+            text = item.message.model_copy(update={"durable": False}).model_dump_json()
+            # One that is too large for the broker is left to the outbox: it holds up no other.
+            if self._link.takes(topic, text) and self._link.publish(topic, text) is None:
                 return  # no room at present
             self._sent[camera].add(item.entry.sequence)
 

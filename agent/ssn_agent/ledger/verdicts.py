@@ -5,13 +5,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ssn_agent.frames.journal import Entry
-from ssn_agent.frames.layout import Decision, Defect, Header, Outcome, Result
+from ssn_agent.frames.layout import Captured, Decision, Defect, Header, Outcome, Result
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.settings import Settings
 from ssn_contract.messages import (
     BundleRef,
     DefectRegion,
+    FrameRef,
     HeatmapRef,
     InvalidReason,
     Verdict,
@@ -73,6 +74,7 @@ class VerdictWriter:
             threshold=judged.threshold if judged else None,
             defects=[_region(d) for d in judged.defects] if judged else [],
             heatmap=self._heatmap(header, entry, judged),
+            frame=_frame(entry.captured),
             triggered_at=utc(accepted.triggered_utc_ns),
             decided_at=utc(decision.decided_utc_ns),
             latency_ms=_ms(accepted.triggered_monotonic_ns, decision.decided_monotonic_ns),
@@ -114,15 +116,17 @@ class VerdictWriter:
 def trigger_row(decided: Decided) -> dict[str, Any]:
     """Return the columns of `triggers`, but for its stream."""
     captured = decided.entry.captured
-    framed = captured is not None and captured.reason is None
+    frame = decided.message.frame
     return {
         "sequence": decided.entry.sequence,
         "triggered_at": decided.message.triggered_at,
         "part_id": decided.message.part_id,
         "product": decided.message.product,
-        "frame_id": captured.frame_id if captured and framed else None,
-        "width": captured.width if captured and framed else None,
-        "height": captured.height if captured and framed else None,
+        "frame_id": frame.frame_id if frame else None,
+        "captured_at": frame.captured_at if frame else None,
+        "device_timestamp_ns": frame.device_timestamp_ns if frame else None,
+        "width": captured.width if captured and frame else None,
+        "height": captured.height if captured and frame else None,
     }
 
 
@@ -153,6 +157,16 @@ def late_columns(entry: Entry, result: Result) -> dict[str, Any]:
         "late_score": result.score,
         "late_ms": _ms(entry.accepted.triggered_monotonic_ns, result.finished_monotonic_ns),
     }
+
+
+def _frame(captured: Captured | None) -> FrameRef | None:
+    if captured is None or captured.reason is not None:
+        return None
+    return FrameRef(
+        frame_id=captured.frame_id,
+        captured_at=utc(captured.frame_utc_ns),
+        device_timestamp_ns=captured.device_timestamp_ns,
+    )
 
 
 def _region(defect: Defect) -> DefectRegion:

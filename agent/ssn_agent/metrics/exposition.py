@@ -79,6 +79,16 @@ def _messages(m: StationMetrics) -> Iterator[Metric]:
             yield histogram
 
 
+_INPUT_COUNTERS = {
+    "received_frames": "Frames that came, whole or not.",
+    "incomplete_frames": "Frames that came damaged or failed in the camera.",
+    "missed_frames": "Frames that the camera counted and that never came.",
+    "discarded_frames": "Frames whose trigger no longer waited.",
+    "malformed_messages": "Messages to the camera not understood.",
+    "reconnects": "Times that the camera was opened again after a fault.",
+}
+
+
 def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
     info = _gauge(
         "ssn_camera_info",
@@ -89,8 +99,7 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
     triggers = _counter("ssn_triggers", "Triggers counted: verdicts and pending.")
     verdicts = _counter("ssn_verdicts", "Verdicts; INVALID by reason.", ["verdict", "reason"])
     pending = _gauge("ssn_pending_triggers", "Triggers without a verdict in the ledger.")
-    discarded = _counter("ssn_discarded_frames", "Frames whose trigger no longer waited.")
-    malformed = _counter("ssn_malformed_messages", "Messages to the camera not understood.")
+    inputs = {field: _counter(f"ssn_{field}", text) for field, text in _INPUT_COUNTERS.items()}
     last = _gauge("ssn_last_verdict_timestamp_seconds", "When the newest verdict was decided.")
     latency = HistogramMetricFamily(
         "ssn_verdict_latency_seconds", "From trigger to verdict.", labels=["camera"]
@@ -107,12 +116,12 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
         for reason, count in c.invalid.items():
             verdicts.add_metric([name, "INVALID", reason.value], count)
         pending.add_metric([name], c.pending)
-        discarded.add_metric([name], c.discarded_frames)
-        malformed.add_metric([name], c.malformed_messages)
+        for field, counter in inputs.items():
+            counter.add_metric([name], getattr(c, field))
         if c.last is not None:
             last.add_metric([name], c.last.decided_at.timestamp())
         _add_durations(latency, [name], c.latency)
-    yield from (info, state, triggers, verdicts, pending, discarded, malformed, last, latency)
+    yield from (info, state, triggers, verdicts, pending, *inputs.values(), last, latency)
 
 
 def _processes(m: StationMetrics) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 import fcntl
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
@@ -92,7 +93,7 @@ def render(m: StationMetrics) -> RenderableType:
     """Return the picture of a station; 80 columns are enough for it."""
     parts: list[RenderableType] = [_head(m)]
     if m.cameras:
-        parts += ["", _cameras(m.cameras), "", _judges(m.cameras)]
+        parts += ["", _cameras(m.cameras), "", _judges(m.cameras), *_inputs(m.cameras)]
     parts += ["", _processes(m.processes), ""]
     parts += [Text(f"ALARM  {alarm}", "bold red") for alarm in m.alarms] or [Text("no alarms")]
     return Group(*parts)
@@ -155,6 +156,21 @@ def _last(c: CameraMetrics) -> Text:
 def _reasons(invalid: dict[InvalidReason, int]) -> str:
     counts = Counter({reason.value: count for reason, count in invalid.items() if count})
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "-"
+
+
+def _inputs(cameras: list[CameraMetrics]) -> Iterator[Text]:
+    """Yield what went wrong on the way into a camera's process, where anything did."""
+    for c in cameras:
+        counts = {
+            "frames incomplete": c.incomplete_frames,
+            "frames never came": c.missed_frames,
+            "frames that no trigger waited for": c.discarded_frames,
+            "messages not understood": c.malformed_messages,
+            "opened again": c.reconnects,
+        }
+        found = [f"{what} {count}" for what, count in counts.items() if count]
+        if found:
+            yield Text(f"{c.camera}: {', '.join(found)}", "yellow")
 
 
 def _processes(processes: list[ProcessMetrics]) -> RenderableType:

@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -22,7 +21,16 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.frames.wake import Ringer
+from ssn_agent.log import logger
 from ssn_agent.publish.certificates import Certificates, why
+from ssn_agent.publish.events import (
+    Acknowledged,
+    Arrived,
+    Connected,
+    Disconnected,
+    Event,
+    Subscribed,
+)
 from ssn_agent.settings import BrokerSettings
 
 RECONNECT_MIN_S = 1.0
@@ -33,6 +41,8 @@ LEAVE_S = 3.0
 """How long the broker's answers are waited for before an orderly end."""
 STOP_S = 10.0
 WITH_WILL = 4
+PACKET_OVERHEAD_BYTES = 16
+"""What a packet has beside topic and payload, at most: ours have no properties."""
 RENEWAL = "connecting anew, with certificates that were replaced"
 SESSION_S = 3600
 """How long the broker keeps what is sent to us while we are away."""
@@ -40,54 +50,6 @@ RECEIVE_MAX = 32
 """Messages to us that are not acknowledged, at most: the broker holds the others back."""
 RECEIVE_MAX_BYTES = 65536
 """Of a message to us; the broker discards what is larger."""
-
-
-@dataclass(frozen=True)
-class Connected:
-    """The broker took us; None where it states no limit."""
-
-    max_packet_bytes: int | None
-    max_inflight: int | None = None
-    """Messages that it takes at once; paho leaves it to us to keep to that."""
-    connection: int = 1
-    """Which one this is: they are counted."""
-
-
-@dataclass(frozen=True)
-class Disconnected:
-    """The connection is gone or was refused; the line tries again by itself."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """The broker has a message of the present connection, or refuses it."""
-
-    mid: int
-    refusal: str | None
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """A message to us; the broker repeats it until it is acknowledged."""
-
-    topic: str
-    payload: bytes
-    mid: int
-    qos: int
-    connection: int
-    """On which it came: its `mid` means nothing on another one."""
-
-
-@dataclass(frozen=True)
-class Subscribed:
-    """The broker answered our subscription."""
-
-    refusal: str | None
-
-
-Event = Connected | Disconnected | Acknowledged | Arrived | Subscribed
 
 
 class BrokerLink:
@@ -116,6 +78,8 @@ class BrokerLink:
         self._sent = 0
         self._allowed = 0
         self._unacknowledged: set[int] = set()
+        self._max_packet_bytes: int | None = None
+        self._too_large: set[str] = set()
 
     @property
     def room(self) -> int:
@@ -151,6 +115,17 @@ class BrokerLink:
         self._unacknowledged.add(mid)
         return mid
 
+    def takes(self, topic: str, payload: str | bytes) -> bool:
+        """Say whether the broker takes a message of this size: a larger one ends the connection.
+
+        What it does not take is logged, once for its topic and connection.
+        """
+        problem = oversize(topic, payload, self._max_packet_bytes)
+        if problem is not None and topic not in self._too_large:
+            self._too_large.add(topic)
+            logger().error("message too large", topic=topic, problem=f"{problem}; raise its limit")
+        return problem is None
+
     def acknowledge(self, message: Arrived) -> None:
         """Tell the broker that a message is ours now; one of an earlier connection comes again.
 
@@ -170,7 +145,9 @@ class BrokerLink:
         while not self._events.empty():
             event = self._events.get_nowait()
             match event:
-                case Connected(_, max_inflight, connection):
+                case Connected(max_packet_bytes, max_inflight, connection):
+                    self._max_packet_bytes = max_packet_bytes
+                    self._too_large.clear()
                     self._known_connection = connection
                     self._allowed = min(self._settings.inflight, max_inflight or 65535)
                     self._unacknowledged.clear()
@@ -380,6 +357,15 @@ class BrokerLink:
             if reason.is_failure
         ]
         self._tell(Subscribed("; ".join(refused) or None))
+
+
+def oversize(topic: str, payload: str | bytes, limit: int | None) -> str | None:
+    """Say why a broker with this limit of a packet does not take a message; None: it does."""
+    size = len(payload.encode() if isinstance(payload, str) else payload)
+    size += len(topic.encode()) + PACKET_OVERHEAD_BYTES
+    if limit is None or size <= limit:
+        return None
+    return f"{size} bytes; the broker takes packets up to {limit}"
 
 
 def _no_connection(where: str, reason: str) -> str:

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ssn_agent.log import logger
+from ssn_agent.publish.events import Acknowledged, Connected, Disconnected, Event
 from ssn_agent.publish.historical import Waits, as_historical
-from ssn_agent.publish.mqtt import Acknowledged, Connected, Disconnected, Event
+from ssn_agent.publish.mqtt import oversize
 from ssn_agent.publish.refusals import Refusals
 
-PACKET_OVERHEAD_BYTES = 16
 FILE_WAIT_S = 3.0
 MAX_AWAITED = 1000
 """Files that are looked for at once; beyond that the first ones are given up early."""
@@ -235,17 +235,14 @@ class Outbox:
                 return None
         elif self._waits.too_long(message.id):
             payload = as_historical(message.payload or "")
-        if self._max_packet_bytes is not None:
-            size = len(payload.encode() if isinstance(payload, str) else payload)
-            size += len(message.topic.encode()) + PACKET_OVERHEAD_BYTES
-            if size > self._max_packet_bytes:
-                self._leave_out(message, size)
-                return None
+        problem = oversize(message.topic, payload, self._max_packet_bytes)
+        if problem is not None:
+            self._leave_out(message, problem)
+            return None
         return payload
 
-    def _leave_out(self, message: Message, size: int) -> None:
+    def _leave_out(self, message: Message, problem: str) -> None:
         """Give up a picture that is too large; a verdict waits for a broker that takes it."""
-        problem = f"{size} bytes; the broker takes packets up to {self._max_packet_bytes}"
         if message.file is not None:
             self._give_up(message, problem)
         elif self._too_large is None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ssn_agent.errors import MessageError, short
 from ssn_agent.log import logger
-from ssn_agent.publish.mqtt import Arrived, Subscribed
+from ssn_agent.publish.events import Arrived, Subscribed
 from ssn_contract.messages import MAX_TRIGGER_BYTES, Trigger
 from ssn_contract.zeromq import PartAnswer, PartHeader
 
