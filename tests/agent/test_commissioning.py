@@ -28,6 +28,7 @@ from ssn_agent.commissioning import finding
 from ssn_agent.commissioning.bench import Bench
 from ssn_agent.commissioning.picture import Picture
 from ssn_agent.commissioning.session import Chosen, opened
+from ssn_agent.commissioning.words import measured
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import decode_image
@@ -372,6 +373,15 @@ def test_losses_are_counted_by_frame_ids_also_where_they_begin_again() -> None:
     found = bench(script).run(5)
     assert (found.frames, found.missed, found.incomplete) == (4, 2, 0)
     assert (found.ended, found.is_fault) == ("came to its end", False)
+
+
+def test_frames_that_come_twice_and_counts_that_begin_anew_are_told_and_are_no_losses() -> None:
+    script = Script(*(Frame(GRAY, frame_id=number) for number in (50, 51, 51, 7, 9)))
+    found = bench(script).run(5)
+    assert (found.frames, found.missed, found.twice, found.recounts) == (4, 1, 1, 1)
+    told = measured(found)
+    assert any("unknown 1 times" in line for line in told)
+    assert any("1 frames came a second time" in line for line in told)
 
 
 def test_a_fault_ends_with_the_figures_so_far() -> None:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ssn_agent.frames.heartbeat import beat_due_at
 from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import CameraState, Captured, Decision, IntakeNote, Outcome, Result
+from ssn_agent.frames.layout import Captured, Decision, Outcome, Result
+from ssn_agent.frames.notes import CameraState, IntakeNote
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell
 from support.capture import CaptureProcess, capture_process, connected

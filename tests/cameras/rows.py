@@ -24,7 +24,7 @@ from cameras.rig import Line, line
 from chaos.memory import pss_mib
 from chaos.report import Bar, Row, at_least, at_most
 from chaos.tally import summary
-from ssn_agent.frames.layout import CameraState
+from ssn_agent.frames.notes import CameraState
 from support.waiting import wait_until
 
 RECOVERY_S, TRIGGERED_RECOVERY_S = 5.0, 10.0

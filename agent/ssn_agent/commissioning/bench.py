@@ -43,6 +43,10 @@ class Figures:
     """Of those."""
     missed: int | None
     """Counted by the device and never delivered; None: its frames have no ids."""
+    recounts: int
+    """How often the device began to count anew: what was lost there is not known."""
+    twice: int
+    """Frames that came a second time."""
     per_second: float | None
     interval_ms: Spread | None
     """Between the moments at which frames were taken."""
@@ -70,6 +74,8 @@ class Bench:
     chosen: Chosen
     _incomplete: int = 0
     _missed: int = 0
+    _recounts: int = 0
+    _twice: int = 0
     _has_ids: bool = False
     _without_frame: int = 0
     _taken_s: list[float] = field(default_factory=list)
@@ -131,8 +137,12 @@ class Bench:
         previous, self._last_id = self._last_id, frame.frame_id
         ids = self.camera.frame_ids
         self._has_ids = ids is not None and frame.frame_id is not None
-        if ids is not None and frame.frame_id is not None and previous is not None:
-            self._missed += missed(previous, frame.frame_id, ids)
+        if ids is None or frame.frame_id is None or previous is None:
+            return
+        unseen = missed(previous, frame.frame_id, ids)
+        self._recounts += unseen is None
+        self._twice += unseen == -1
+        self._missed += max(0, unseen or 0)
 
     def _figures(self, seconds: float, cpu_s: float) -> Figures:
         frames = len(self._taken_s)
@@ -142,6 +152,8 @@ class Bench:
             frames=frames,
             incomplete=self._incomplete,
             missed=self._missed if self._has_ids else None,
+            recounts=self._recounts,
+            twice=self._twice,
             per_second=round(frames / seconds, 3) if frames else None,
             interval_ms=Spread.of(intervals),
             jitter_ms=round(1000 * float(np.std(intervals)), 3) if intervals else None,

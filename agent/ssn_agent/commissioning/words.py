@@ -59,6 +59,10 @@ def measured(found: Figures) -> list[str]:
     if found.without_frame:
         rows["no frame"] = f"{found.without_frame} triggers got none before the deadline"
     rows["lost"] = "not known: frames have no ids" if found.missed is None else str(found.missed)
+    if found.recounts:
+        rows["lost"] += f"; and unknown {found.recounts} times, where the device counted anew"
+    if found.twice:
+        rows["twice"] = f"{found.twice} frames came a second time"
     rows["incomplete"] = str(found.incomplete)
     if found.cpu_ms_per_frame is not None:
         rows["processor"] = f"{found.cpu_ms_per_frame:.2f} ms a frame"
