@@ -256,7 +256,7 @@ DRIVERS = {
             _gige_camera(),
             A_DEVICE | {"lossy", "wrapping"},
             content=_device_time,
-            make_full_rate=_gige_camera(features={"AcquisitionFrameRate": 100}),
+            make_full_rate=_gige_camera(features={"AcquisitionFrameRate": 1000}),
             make_lossy=_gige_camera(),
         ),
         Driver(
@@ -284,7 +284,7 @@ DRIVERS = {
             _sender(fps=50.0, side=96),
             NO_DEVICE | {"killed"},
             content=_part_name,
-            make_full_rate=_sender(fps=200.0, side=SIDE),
+            make_full_rate=_sender(fps=400.0, side=SIDE),
         ),
         Driver("zeromq-parts", _silent_sender, frozenset({"triggers"}), sends=True),
     )

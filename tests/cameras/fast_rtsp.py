@@ -10,7 +10,7 @@ from support import rtsp
 from support.mosquitto import answers
 from support.waiting import wait_until
 
-FPS = 100.0
+FPS = 500.0
 """More than the server does on two cores."""
 
 
