@@ -6,8 +6,8 @@ FUZZ_S ?= 600
 PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BIN := .venv/bin
 
-.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime fuzz system-packages \
-	chaos-packages clean
+.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime soak-cameras fuzz \
+	system-packages chaos-packages clean
 
 help:
 	@echo "make demo         the main job on a drawn production line, DEMO_S=$(DEMO_S) seconds (0: until Ctrl-C)"
@@ -17,6 +17,7 @@ help:
 	@echo "make profile      where a frame's time goes on this machine"
 	@echo "make chaos        the agent under faults, beside a witness (15 minutes, as root)"
 	@echo "make soak-runtime the same for two hours, into docs/chaos.json; goes on where it was cut off"
+	@echo "make soak-cameras every camera driver against its counterpart, into docs/cameras.json; likewise"
 	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
 	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 15 minutes)"
 
@@ -63,6 +64,9 @@ chaos: setup chaos-packages
 
 soak-runtime: setup chaos-packages
 	PYTHONPATH=tests $(BIN)/python -m chaos --counts soak --out docs/chaos.json
+
+soak-cameras: setup system-packages
+	PYTHONPATH=tests $(BIN)/python -m cameras --counts soak --out docs/cameras.json
 
 fuzz: setup
 	PYTHONPATH=tests $(BIN)/python -m chaos.fuzz --seconds $(FUZZ_S)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ssn_agent import __version__
+from ssn_agent.commissioning.commands import app as camera_app
 from ssn_agent.errors import AgentError, SettingsError
 from ssn_agent.inference.settings import EngineName
 from ssn_agent.settings import DEFAULT_PATH, Settings, load_settings
@@ -28,6 +29,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 bundle_app = typer.Typer(help="Look at a model bundle.", no_args_is_help=True)
 ledger_app = typer.Typer(help="Read the ledger.", no_args_is_help=True)
+app.add_typer(camera_app, name="camera")
 app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")

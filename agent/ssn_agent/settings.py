@@ -40,6 +40,9 @@ from ssn_contract.manifest import Name
 from ssn_contract.topics import Station
 
 DEFAULT_PATH = Path("/etc/ssn-agent/agent.toml")
+DEFAULT_RUNTIME_DIR = Path("/run/ssn-agent")
+DESCRIBED = "camera"
+"""The name of one that the command line describes."""
 MAX_RUNTIME_DIR = 90
 """The kernel names a socket in at most 107 bytes."""
 
@@ -111,7 +114,7 @@ class Settings(Section):
     retention: RetentionSettings = RetentionSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
     """Ledger, heatmaps, and what was found out about engines."""
-    runtime_dir: Path = Path("/run/ssn-agent")
+    runtime_dir: Path = DEFAULT_RUNTIME_DIR
     """Mapped files and sockets; on a memory file system, kept over a restart of the service."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cameras: Annotated[dict[Name, CameraSettings], Field(min_length=1, max_length=32)]
@@ -216,6 +219,19 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     return Settings.model_validate(sourced.model_dump())
 
 
+def described_camera(items: Sequence[str]) -> CameraSettings:
+    """Return a camera of which the command line says the source, as `key=value`.
+
+    Raises SettingsError, naming key and reason of everything that is wrong.
+    """
+    given = _parse_overrides(items, f"cameras.{DESCRIBED}.source.", "--source")
+    try:
+        return Settings.model_validate(given).cameras[DESCRIBED]
+    except ValidationError as error:
+        problems = _describe(error, Path("--source"), ())
+        raise SettingsError(problems.replace(f"cameras.{DESCRIBED}.source", "source")) from error
+
+
 def read_resolved(path: Path) -> Settings:
     """Read what the supervisor resolved. Raises SettingsError."""
     try:
@@ -225,22 +241,33 @@ def read_resolved(path: Path) -> Settings:
         raise SettingsError(msg) from error
 
 
-def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+def _parse_overrides(
+    overrides: Sequence[str], under: str = "", option: str = "--set"
+) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for item in overrides:
-        key, equals, value = item.partition("=")
+        key, equals, value = f"{under}{item}".partition("=")
         parts = key.split(".")
         if not equals or not all(parts):
-            msg = f"--set {item}: write it as key.path=value"
+            msg = f"{option} {item}: write it as key.path=value"
             raise SettingsError(msg)
         node = tree
         for part in parts[:-1]:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                msg = f"--set {item}: {part} was set to a value before"
+                msg = f"{option} {item}: {part} was set to a value before"
                 raise SettingsError(msg)
-        node[parts[-1]] = value
+        node[parts[-1]] = _scalar(value) if parts[-2:-1] == ["features"] else value
     return tree
+
+
+def _scalar(text: str) -> bool | int | float | str:
+    """Return what a value of a camera's feature says: only there does no field know its type."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 def _check_environment() -> None:

@@ -194,6 +194,23 @@ def test_a_faulty_camera_stays_faulty_until_it_gives_a_frame_again(
     assert camera.opened == camera.closed == 3
 
 
+def test_a_camera_counts_as_opened_again_when_it_is_and_not_when_that_fails(
+    settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch, stop: Stop
+) -> None:
+    monkeypatch.setattr("ssn_agent.capture.reopening.WAITS_S", (0.0,))
+
+    class Away(Script):
+        def open(self) -> None:
+            super().open()
+            if self.opened in {2, 3}:
+                raise CameraError("does not answer")
+
+    run(settings, Away(Frame(DARK), CameraError("cable pulled"), Frame(DARK)), stop)
+    note = journal.intake_note()
+    assert note is not None
+    assert note.reconnects == 1
+
+
 def fill(journal: Journal) -> None:
     for _ in range(journal.header.capacity):
         sequence = journal.accept(trigger())

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssn_agent.capture.settings import V4l2Source
-from ssn_agent.capture.v4l2 import V4l2Camera
+from ssn_agent.capture.v4l2 import V4l2Camera, find
 from ssn_agent.errors import CameraError
 
 
@@ -87,6 +88,22 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 def test_a_camera_that_is_not_plugged_in_is_named() -> None:
     with pytest.raises(CameraError, match=r"/dev/video97.*plugged in"):
         V4l2Camera(V4l2Source(device="/dev/video97")).open()
+
+
+def test_cameras_are_found_by_the_first_of_their_nodes_in_the_order_of_their_numbers(
+    tmp_path: Path,
+) -> None:
+    for node, index, name in (("video0", 0, "USB A"), ("video1", 1, "USB A"), ("video10", 0, "B")):
+        (tmp_path / node).mkdir()
+        (tmp_path / node / "index").write_text(f"{index}\n")
+        (tmp_path / node / "name").write_text(f"{name}\n")
+    (tmp_path / "video2").mkdir()  # unplugged meanwhile
+    found = find(tmp_path)
+    assert [(camera.name, camera.source["device"]) for camera in found] == [
+        ("USB A", "/dev/video0"),
+        ("B", "/dev/video10"),
+    ]
+    assert find(tmp_path / "none") == []
 
 
 def test_the_format_is_set_before_the_size_and_the_rate_and_all_are_read_back(

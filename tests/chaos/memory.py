@@ -9,7 +9,7 @@ def agent_memory_mib(agent: Agent) -> dict[str, float]:
     """Return what each process of the agent has to itself (its PSS), in MiB, by name."""
     assert agent.process is not None
     top = psutil.Process(agent.process.pid)
-    found = {"supervisor": _pss_mib(top)}
+    found = {"supervisor": pss_mib(top)}
     for child in top.children():
         command = child.cmdline()
         modules = [part for part in command if part.startswith("ssn_agent.")]
@@ -18,9 +18,10 @@ def agent_memory_mib(agent: Agent) -> dict[str, float]:
         name = modules[0].split(".")[1]
         cameras = [*agent.others, "left"]
         camera = next((part for part in command if part in cameras), None)
-        found[f"{name}:{camera}" if camera else name] = _pss_mib(child)
+        found[f"{name}:{camera}" if camera else name] = pss_mib(child)
     return found
 
 
-def _pss_mib(process: psutil.Process) -> float:
+def pss_mib(process: psutil.Process) -> float:
+    """Return what a process has to itself, in MiB."""
     return float(process.memory_full_info().pss) / 2**20

@@ -111,11 +111,16 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_report(path: Path, rows: list[Row], machine: str) -> None:
     """Write the JSON, and the page beside it."""
+    write_rows(path, rows, machine)
+    write_atomically(path.with_suffix(".md"), page(rows, machine).encode())
+
+
+def write_rows(path: Path, rows: list[Row], machine: str) -> None:
+    """Write the JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     listed = [{**row.model_dump(mode="json"), "held": row.held} for row in rows]
     text = json.dumps({"machine": machine, "rows": listed}, indent=1) + "\n"
     write_atomically(path, text.encode())
-    write_atomically(path.with_suffix(".md"), page(rows, machine).encode())
 
 
 _COLUMNS = (
@@ -149,7 +154,7 @@ def page(rows: list[Row], machine: str) -> str:
         "",
     ]
     for row in rows:
-        lines += _details(row)
+        lines += details(row)
     return "\n".join(lines)
 
 
@@ -163,7 +168,8 @@ def _line(row: Row) -> str:
     return f"| {' | '.join('' if cell is None else str(cell) for cell in cells)} |"
 
 
-def _details(row: Row) -> list[str]:
+def details(row: Row) -> list[str]:
+    """Return what a page says of one row: bars, figures, notes."""
     lines = [
         f"## {row.fault}",
         "",

@@ -55,6 +55,12 @@ class CaptureProcess:
         self._log = folder / "capture.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Return the number of its process, which has been started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, before: str = "") -> None:
         """Start it; `before` is Python that it runs first."""
         code = f"import sys\n{before}\n{RUN}"

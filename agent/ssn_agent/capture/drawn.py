@@ -5,6 +5,7 @@ from ssn_agent.capture.pace import Pace
 from ssn_agent.capture.settings import LineSource
 from ssn_agent.demo.line import ProductionLine
 from ssn_agent.errors import CameraEnded
+from ssn_agent.frames.pixel_format import PixelFormat
 
 DRAW_S = 1.0
 """Of one part, on a machine that has too much to do."""
@@ -41,7 +42,12 @@ class DrawnCamera:
 
     def describe(self) -> Description:
         """Say that it is drawn."""
-        return Description(model="drawn production line", fps=self._source.fps)
+        return Description(
+            model="drawn production line",
+            pixel_format=PixelFormat.Mono8.name,
+            fps=self._source.fps,
+            triggers=("free", "software"),
+        )
 
     def next_frame(self, wait_s: float) -> Frame | None:
         """Draw the next part; None: not yet. Raises CameraEnded after the last of the settings."""

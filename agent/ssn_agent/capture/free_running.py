@@ -56,7 +56,6 @@ class FreeRunning:
                     logger().error("camera fault", problem=str(error))
                 self._life.beat(wait_s)
                 stop.wait(wait_s)
-                self._intake.count(reconnects=1)
             finally:
                 self._life.beat(self._camera.open_limit_s)
                 self._camera.close()
@@ -67,6 +66,7 @@ class FreeRunning:
         self._life.beat(2 * self._camera.open_limit_s)
         self._camera.open()
         self._camera.arm()
+        self._intake.count(reconnects=int(not is_first))
         self._last_id = None
         self._heard_s = time.monotonic()
 

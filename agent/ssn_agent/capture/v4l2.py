@@ -1,10 +1,12 @@
 """Cameras of the kernel's, such as USB cameras, through OpenCV's V4L2."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import cv2
 
-from ssn_agent.capture.camera import HostTime
+from ssn_agent.capture.camera import Found, HostTime
 from ssn_agent.capture.opencv import LiveCamera
 from ssn_agent.capture.settings import V4l2Source
 from ssn_agent.errors import CameraError
@@ -16,6 +18,7 @@ OPEN_S = 12.0
 """A camera is set anew for each value."""
 OLDEST_S = 10.0
 """A time stamp further back is not by this machine's clock."""
+DEVICES = Path("/sys/class/video4linux")
 DEEP = ("Y10 ", "Y12 ", "Y16 ")
 
 
@@ -92,6 +95,20 @@ class V4l2Camera(LiveCamera):
                 return age_ns
             self._stamp_ns = None
         return 0
+
+
+def find(devices: Path = DEVICES) -> list[Found]:
+    """Return the kernel's cameras; a camera's further nodes, which give no pictures, are left out.
+
+    `devices`: where the kernel lists them.
+    """
+    found = []
+    for node in sorted(devices.glob("video*"), key=lambda path: (len(path.name), path.name)):
+        with suppress(OSError):  # unplugged meanwhile
+            if (node / "index").read_text().strip() == "0":
+                name = (node / "name").read_text().strip()
+                found.append(Found("v4l2", name, {"device": f"/dev/{node.name}"}))
+    return found
 
 
 def _number(fourcc: str) -> int:

@@ -17,7 +17,7 @@ from rich.text import Text
 from ssn_agent.errors import AgentError
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.metrics.report import station_metrics
-from ssn_agent.settings import read_resolved
+from ssn_agent.settings import Settings, read_resolved
 from ssn_contract.messages import InvalidReason
 from ssn_contract.metrics import CameraMetrics, ProcessMetrics, StationMetrics
 
@@ -47,6 +47,11 @@ class Unreadable(AgentError):  # noqa: N818 -- likewise
 
 def look(runtime_dir: Path) -> StationMetrics:
     """Return how the agent does that runs there. Raises NotRunning, Unreadable, SettingsError."""
+    return station_metrics(RuntimeFiles(runtime_dir), running_settings(runtime_dir))
+
+
+def running_settings(runtime_dir: Path) -> Settings:
+    """Return what is in force in the agent that runs there. Raises as `look`."""
     files = RuntimeFiles(runtime_dir)
     try:
         with files.lock.open("rb") as lock:
@@ -57,7 +62,7 @@ def look(runtime_dir: Path) -> StationMetrics:
         msg = f"{runtime_dir}: cannot be read by this user; ask as root or as the agent's own user"
         raise Unreadable(msg) from error
     except BlockingIOError:  # the supervisor holds it while it lives
-        return station_metrics(files, read_resolved(files.settings))
+        return read_resolved(files.settings)
     raise NotRunning(f"no agent runs in {runtime_dir}")
 
 
