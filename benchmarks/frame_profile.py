@@ -1,10 +1,12 @@
 """Where a frame's time goes: each step of the main job, one after the other, in one process.
 
-    python benchmarks/frame_profile.py [--bundle FILE] [--image FILE] [--pixel-format NAME]
+    python benchmarks/frame_profile.py [--bundle FILE] [--engine NAME] [--image FILE]
+        [--pixel-format NAME]
 
-The image defaults to a drawn part of 640 x 480. Medians and 99th percentiles, milliseconds; the
-share is of the sum of medians. The commit is measured on the file system of --scratch. What comes
-after the result, in a thread beside the next frame, is in the table and not in the sum.
+The image defaults to a drawn part of 640 x 480; the pictures that it is checked against are drawn.
+Medians and 99th percentiles, milliseconds; the share is of the sum of medians. The commit is
+measured on the file system of --scratch. What comes after the result, in a thread beside the next
+frame, is in the table and not in the sum.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib import resources
+from itertools import cycle
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +26,7 @@ from rich.table import Table
 
 from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.bundles.reference import Reference
 from ssn_agent.capture.settings import Region
 from ssn_agent.demo.line import draw_part
 from ssn_agent.frames.journal import Journal, boot_id
@@ -31,8 +35,12 @@ from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import Pixels, read_image, to_network_input
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference.crop import cropped
+from ssn_agent.inference.engines.available import REFERENCE
+from ssn_agent.inference.fitness import MIN_IMAGES, Fitness, describe_pictures, measure
 from ssn_agent.inference.regions import encode_heatmap, find_defects
+from ssn_agent.inference.repeats import Repeats
 from ssn_agent.inference.scorer import Scorer
+from ssn_agent.inference.settings import EngineName, FitnessSettings
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter
 from ssn_agent.ledger.writer import LedgerWriter
@@ -52,9 +60,19 @@ def picture(image: Path | None, pixel_format: PixelFormat) -> Pixels:
     return drawn
 
 
-def steps(bundle: Path, frame: Pixels, pixel_format: PixelFormat, scratch: Path) -> list[Step]:
+def drawn_fitness(frame: Pixels, size: tuple[int, int]) -> Fitness:
+    """Return all checks, by drawn good images of the frame's size."""
+    drawn = [draw_part(seed, None).image for seed in range(MIN_IMAGES)]
+    measured = [measure(to_network_input(d, *size), *frame.shape[:2]) for d in drawn]
+    pictures = describe_pictures(measured, [str(i) for i in range(len(drawn))])
+    return Fitness(Reference(pictures=pictures), FitnessSettings().checks)
+
+
+def steps(
+    bundle: Path, engine_name: EngineName, frame: Pixels, pixel_format: PixelFormat, scratch: Path
+) -> list[Step]:
     """Return (process, name, call) of every step, in the order in which a FAIL takes them."""
-    scorer = Scorer(Bundle.open(bundle))
+    scorer = Scorer(Bundle.open(bundle), engine=engine_name)
     size = scorer.input.height, scorer.input.width
     row = np.empty((*size, 3), np.uint8)
     region = Region(x=0, y=0, width=frame.shape[1], height=frame.shape[0])
@@ -62,6 +80,12 @@ def steps(bundle: Path, frame: Pixels, pixel_format: PixelFormat, scratch: Path)
 
     def prepare() -> Pixels:
         return to_network_input(cropped(frame, pixel_format, region), *size, out=row)
+
+    fitness = drawn_fitness(frame, size)
+    repeats = Repeats()
+    other = frame.copy()
+    other.flat[-1] ^= 1  # which is seen last
+    pair = cycle((frame, other))
 
     (scored,) = scorer.score_batch(prepare()[np.newaxis])
 
@@ -135,6 +159,8 @@ def steps(bundle: Path, frame: Pixels, pixel_format: PixelFormat, scratch: Path)
         ),
         ("capture", "copy pixels into the slot", lambda: slots.write(0, frame, pixel_format)),
         ("inference", f"{pixel_format.name} to the network's input", prepare),
+        ("inference", "frozen?", lambda: repeats.count(next(pair))),
+        ("inference", "fit to judge?", lambda: fitness.unfit(row, *frame.shape[:2])),
         (
             "inference",
             f"score ({scorer.engine.name})",
@@ -168,6 +194,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path)
     parser.add_argument("--pixel-format", choices=PixelFormat.__members__, default="Mono8")
     parser.add_argument("--repeat", type=int, default=200)
+    parser.add_argument("--engine", default=REFERENCE, help="such as openvino/bf16")
     parser.add_argument("--scratch", type=Path, help="default: the system's temporary folder")
     options = parser.parse_args()
     pixel_format = PixelFormat[options.pixel_format]
@@ -175,7 +202,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         measured = [
             (process, name, timed(call, options.repeat))
-            for process, name, call in steps(options.bundle, frame, pixel_format, Path(scratch))
+            for process, name, call in steps(
+                options.bundle, options.engine, frame, pixel_format, Path(scratch)
+            )
         ]
     total = sum(statistics.median(times) for process, _, times in measured if process != BESIDE)
     table = Table("process", "step", "median ms", "p99 ms", "share", title=str(options.bundle.name))

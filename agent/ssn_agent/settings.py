@@ -31,7 +31,7 @@ from pydantic_settings import (
 
 from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
-from ssn_agent.inference.settings import InferenceSettings
+from ssn_agent.inference.settings import FitnessSettings, InferenceSettings
 from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.section import Secret, Section
@@ -100,6 +100,7 @@ class CameraSettings(Section):
     """Which verdicts get a heatmap."""
     alarm_after: Annotated[int, Field(ge=0)] = 20
     """So many parts in a row without a PASS raise an alarm on `status`; 0: never."""
+    fitness: FitnessSettings = FitnessSettings()
 
 
 class Settings(Section):

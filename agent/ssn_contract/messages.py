@@ -70,6 +70,7 @@ class InvalidReason(str, Enum):
     BLOWN_OUT = "blown_out"
     OUT_OF_FOCUS = "out_of_focus"
     MOVED = "moved"
+    WRONG_SIZE = "wrong_size"
 
 
 _BOX = ("x", "y", "width", "height", "area_px")
@@ -242,6 +243,8 @@ class ModelInForce(_Outward):
     bundle: BundleRef | None
     engine: Text | None
     since: Time
+    checks: list[InvalidReason] = []
+    """What pictures are checked for, here and by this bundle, before they are judged."""
 
 
 class CameraStatus(_Outward):

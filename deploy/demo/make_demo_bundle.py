@@ -7,11 +7,14 @@
 3. Judge parts of the "serve" namespace, which neither step has seen, and print what was found.
 
     python deploy/demo/make_demo_bundle.py [--work DIR] [--out FILE] [--check-only]
+        [--reference-only]
 
-About 15 minutes on two cores. Everything follows from the seeds below.
+About 15 minutes on two cores. Everything follows from the seeds below: so `--reference-only` draws
+the parts of step 2 again, and describes the good ones anew in the bundle that is there.
 """
 
 import argparse
+import json
 import shutil
 import time
 from collections import Counter
@@ -29,15 +32,18 @@ from rich.table import Table
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ssn_agent.bundles.archive import Bundle
+from ssn_agent.bundles.archive import REFERENCE, Bundle, write_bundle
 from ssn_agent.demo.line import ProductionLine
 from ssn_agent.demo.show import THRESHOLD
 from ssn_agent.frames.pixels import to_network_input
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime
+from ssn_trainer.data.images import load_image
+from ssn_trainer.data.samples import load
 from ssn_trainer.fit.job import fit
 from ssn_trainer.fit.order import Order
 from ssn_trainer.model.weights import build_backbone
+from ssn_trainer.pack.reference import describe
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "agent" / "ssn_agent" / "demo" / "demo-1.0.0.ssn"
@@ -173,6 +179,21 @@ def fit_bundle(data: Path, weights: Path, work: Path, console: Console) -> Path:
     return fit(order, "1.0.0", console, half_weights=True, twins=("bf16",)).packed.path
 
 
+def describe_anew(path: Path, data: Path) -> None:
+    """Write `reference.json` anew, from the very images that the bundle was trained on."""
+    bundle = Bundle.open(path)
+    listed = json.loads(bundle.read("data.json"))["parts"]["train"]
+    trained = {image["digest"] for image in listed if image["label"] == "good"}
+    good = [s for s in load(data, ".*").samples if s.digest in trained]
+    if {sample.digest for sample in good} != trained:
+        raise SystemExit(f"{path}: was not trained on what this version draws; make it anew")
+    scorer = Scorer(bundle, threads=1)
+    scores = np.array([scorer.score(load_image(sample)).raw for sample in good], np.float32)
+    files = {entry.path: bundle.read(entry.path) for entry in bundle.manifest.entries}
+    files[REFERENCE] = json.dumps(describe(good, scores, HEIGHT, WIDTH), indent=1).encode()
+    write_bundle(path, bundle.manifest.model_dump(exclude={"entries"}), files)
+
+
 def check(bundle: Path, console: Console) -> None:
     """Judge parts that the model has never seen, and print the table."""
     scorer = Scorer(Bundle.open(bundle), threads=1)
@@ -203,11 +224,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo")
     parser.add_argument("--out", type=Path, default=BUNDLE)
     parser.add_argument("--check-only", action="store_true", help="judge the bundle at --out")
+    parser.add_argument("--reference-only", action="store_true", help="describe its images anew")
     options = parser.parse_args()
     console = Console()
-    if not options.check_only:
+    weights, data = options.work / "backbone.safetensors", options.work / "parts"
+    if options.reference_only:
+        shutil.rmtree(data, ignore_errors=True)
+        write_data_set(data)
+        describe_anew(options.out, data)
+    elif not options.check_only:
         options.work.mkdir(parents=True, exist_ok=True)
-        weights, data = options.work / "backbone.safetensors", options.work / "parts"
         train_backbone(weights, console)
         shutil.rmtree(data, ignore_errors=True)
         write_data_set(data)

@@ -14,7 +14,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import zmq
 
@@ -30,10 +29,18 @@ from support.capture import connected
 from support.metrics import Scrape, scrape
 from support.mosquitto import Mosquitto, Subscriber, free_port
 from support.parts import draw_parts
+from support.scenes import GOOD, blurred, scene, with_gain
 from support.waiting import wait_until
 
 TOPICS = Topics(Station())
-DARK = np.full((48, 64), 20, np.uint8)
+UNFIT = {
+    "dark": with_gain(scene(101), 0.15),
+    "blown_out": with_gain(scene(102), 4),
+    "out_of_focus": blurred(scene(103), 8),
+    "moved": scene(104, right=0.25),
+    "wrong_size": scene(105, side=96),
+}
+"""By the reason that the picture gives."""
 SOURCES = Path(ssn_agent.__file__).parent
 GIVEN_TODAY = {
     InvalidReason[name]
@@ -52,7 +59,8 @@ class Sender:
         """Send a part, or its trigger alone; return the answer."""
         message = [trigger_id.encode(), b'{"version": 1}']
         if pixels is not None:
-            header = {"version": 1, "height": 48, "width": 64, "channels": 1}
+            height, width = pixels.shape
+            header = {"version": 1, "height": height, "width": width, "channels": 1}
             message = [trigger_id.encode(), json.dumps(header).encode(), pixels.tobytes()]
         for _ in range(100):  # the camera may not have bound yet
             with suppress(zmq.Again):
@@ -83,11 +91,21 @@ def answers(port: int) -> bool:
     return False
 
 
+def wait_for_verdicts(port: int, camera: str, count: int) -> None:
+    """Wait until the endpoint counts so many of a camera's."""
+
+    def counted() -> bool:
+        return scrape(port).sum("ssn_verdicts_total", camera=camera) == count
+
+    wait_until(counted, 40, f"no {count} verdicts of {camera}")
+
+
 @pytest.mark.needs("mosquitto", "mosquitto_sub")
 def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
     mosquitto: Mosquitto, tmp_path: Path, folder: Path
 ) -> None:
     bundle = write_brightness_bundle(tmp_path / "b.ssn")
+    knowing = write_brightness_bundle(tmp_path / "knowing.ssn", good=GOOD)
     draw_parts(tmp_path / "parts", 4)
     (tmp_path / "parts" / "p0001.png").write_bytes(b"no image")
     files = {"kind": "folder", "path": tmp_path / "parts"}
@@ -98,7 +116,7 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
         agent.top = {"metrics": {"port": port}}
         agent.others = {
             "bare": {"source": files, **patient},
-            "fed": {"bundle": bundle, "source": fed, **patient},
+            "fed": {"bundle": knowing, "source": fed, **patient},
             "hasty": {"bundle": bundle, "source": hasty, "deadline_ms": 100},
         }
         with (
@@ -115,8 +133,14 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
             to_hasty.send("late")  # and no frame
             agent.child("inference").suspend()
             for number in range(8):  # there are six slots
-                to_fed.send(f"part-{number}", DARK)
+                to_fed.send(f"part-{number}", scene(number))
             agent.child("inference").resume()
+            repeated = {"seen": scene(106), "frozen": scene(106)}
+            # There are six slots: no more at once than these take.
+            for before, pictures in ((8, UNFIT), (8 + len(UNFIT), repeated)):
+                wait_for_verdicts(port, "fed", before)
+                for name, picture in pictures.items():
+                    to_fed.send(name, picture)
             to_fed.send("lost")
             to_fed.send("overrun")
             agent.child("capture", "fed").kill()
@@ -129,6 +153,8 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
                 ("fed", "overload"): 2,
                 ("fed", "overrun"): 1,
                 ("fed", "lost"): 1,
+                ("fed", "frozen"): 1,
+                **{("fed", reason): 1 for reason in UNFIT},
             }
             # `ledger` takes a disk that fails: tests/agent/test_ledger_process_disk.py
             caused = {InvalidReason(reason) for _, reason in expected}
@@ -145,8 +171,8 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
             found = scrape(port)
             found.assert_counts_add_up()
             assert found.sum("ssn_pending_triggers") == 0
-            assert found.sum("ssn_triggers_total") == 4 + 4 + 10 + 1
-            assert found.sum("ssn_verdict_latency_seconds_count") == 4 + 4 + 10 + 1
+            assert found.sum("ssn_triggers_total") == 4 + 4 + 17 + 1
+            assert found.sum("ssn_verdict_latency_seconds_count") == 4 + 4 + 17 + 1
             died = found.sum("ssn_process_restarts_total", process="capture:fed", reason="died")
             assert died == 1
 

@@ -34,6 +34,7 @@ def agent(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Agent]:
     with tempfile.TemporaryDirectory(prefix="ssn-") as folder:
         source = {"kind": "zeromq", "bind": f"ipc://{folder}/parts"}
         camera = {"bundle": bundle, "source": source, "deadline_ms": 10_000}
+        camera["fitness"] = {"frozen_after": 0}  # the parts are two pictures, in turns
         with station(tmp_path, mosquitto.port, **camera) as made:
             yield made
 

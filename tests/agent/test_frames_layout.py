@@ -337,6 +337,7 @@ def test_reasons_keep_their_numbers_so_that_a_record_of_yesterday_reads_the_same
         "blown_out",
         "out_of_focus",
         "moved",
+        "wrong_size",
     ]
 
 
@@ -351,7 +352,9 @@ def golden() -> str:
         ),
         (
             layout.MODEL_NOTE_AT,
-            notes.pack_model_note(ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none")),
+            notes.pack_model_note(
+                ModelNote(9, "cd" * 32, "flange", "1.2.0", "engine", "none", (InvalidReason.DARK,))
+            ),
         ),
         (layout.INTAKE_NOTE_AT, notes.pack_intake_note(IntakeNote(10, 11, 14, 15, 16, 17))),
         (layout.SPILL_NOTE_AT, notes.pack_spill_note(SpillNote(12, 13))),

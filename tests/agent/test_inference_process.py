@@ -10,93 +10,33 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from ssn_agent.atomic import write_atomically
 from ssn_agent.bundles.archive import write_bundle
-from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
+from ssn_agent.frames.layout import Accepted, Captured, Outcome
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference import heatmap_writer
 from ssn_agent.inference.engines.available import why_not
-from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.process import Inference
 from ssn_agent.ledger.status import station_status
 from ssn_agent.ledger.stream import follow
-from ssn_agent.settings import Settings
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE, brightness_model, manifest, write_brightness_bundle
 from support.bundles import files as bundle_files
+from support.lanes import Lane
 from support.ledgers import open_writer, settings_in
-from support.records import EPOCH, new_journal
+from support.records import new_journal
 from support.waiting import wait_until
 
 DARK = np.full((64, 64), 20, np.uint8)
 SPOT = DARK.copy()
 SPOT[8:16, 40:44] = 250
-
-
-class Lane:
-    """One camera's files, and inference on them."""
-
-    def __init__(
-        self,
-        folder: Path,
-        runtime: Path,
-        inference: dict[str, Any] | None = None,
-        **camera: Any,
-    ) -> None:
-        source = {"kind": "folder", "path": str(folder)}
-        self.settings: Settings = settings_in(
-            folder,
-            (),
-            runtime_dir=runtime,
-            inference=inference or {},
-            cameras={"left": {"source": source, **camera}},
-        )
-        files = RuntimeFiles(self.settings.runtime_dir)
-        PixelSlots.create(files.pixels("left"))
-        self.journal: Journal = new_journal(files.journal("left"))
-        self._slots = PixelSlots(files.pixels("left"))
-        self.inference = Inference(self.settings, files)
-        self.inference.load()
-
-    def frame(
-        self,
-        pixels: NDArray[np.uint8],
-        deadline_s: float = 60.0,
-        pixel_format: PixelFormat | None = None,
-    ) -> int:
-        """Put a frame in front of inference, and return its number."""
-        now = time.monotonic_ns()
-        deadline = now + int(deadline_s * 1e9)
-        sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
-        slot = sequence % 6
-        size = self._slots.write(slot, pixels, pixel_format)
-        self.journal.capture(sequence, Captured(None, slot, *size))
-        return sequence
-
-    def entry(self, sequence: int) -> Entry:
-        found = self.journal.read(sequence)
-        assert found is not None
-        return found
-
-    def result(self, sequence: int) -> Result:
-        while self.inference.turn():
-            pass
-        found = self.entry(sequence).result
-        assert found is not None
-        return found
-
-    def heatmap(self, sequence: int) -> Path:
-        return heatmap_path(self.settings.heatmap_dir, "left", EPOCH, sequence)
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from support.records import DIGEST, new_journal, trigger
 REFUSED = "engine openvino/bf16 is refused, onnxruntime-cpu/fp32 judges: another answer"
 ANOTHER = "engine openvino/int8 is refused, onnxruntime-cpu/fp32 judges: the model does not load"
 NOTES = {
-    "judges": ModelNote(1, DIGEST, "brightness", "1.0.0", "openvino/bf16", ""),
+    "judges": ModelNote(
+        1, DIGEST, "brightness", "1.0.0", "openvino/bf16", "", (InvalidReason.DARK,)
+    ),
     "one refused": ModelNote(1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", REFUSED),
     "two refused": ModelNote(
         1, DIGEST, "brightness", "1.0.0", "onnxruntime-cpu/fp32", f"{REFUSED}\n{ANOTHER}"
@@ -50,7 +52,9 @@ def test_the_status_names_the_engine_that_judges_and_every_one_that_was_refused(
         )
     [camera] = StationStatus.model_validate_json(status.model_dump_json()).cameras
     assert (camera.engine, status.alarms) == (engine, alarms)
-    assert model_in_force(settings.station, "left", NOTES[case]).engine == engine
+    model = model_in_force(settings.station, "left", NOTES[case])
+    assert model.engine == engine
+    assert model.checks == ([InvalidReason.DARK] if case == "judges" else [])
 
 
 def test_the_status_counts_what_came_to_a_camera_and_was_not_taken(tmp_path: Path) -> None:

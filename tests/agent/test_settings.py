@@ -95,6 +95,11 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("[inference]\nengine = 'fastest'\n" + SOUND, "inference.engine: Input should be 'auto'"),
         ("[inference]\ncpus = [0, 9999]\n" + SOUND, "inference.cpus: "),
         ("[inference]\ncpus = [-1]\n" + SOUND, "inference.cpus"),
+        (
+            SOUND + "[cameras.left.fitness]\nfrozen_after = 1\n",
+            "cameras.left.fitness.frozen_after: Value error, the first picture",
+        ),
+        (SOUND + "[cameras.left.fitness]\nchecks = ['frozen']\n", "cameras.left.fitness.checks"),
         (ZEROMQ.format(bind="udp://127.0.0.1:5560"), "cameras.left.source.bind: "),
         (ZEROMQ.format(bind="tcp://127.0.0.1"), "cameras.left.source.bind: "),
         (ZEROMQ.format(bind="tcp://127.0.0.1:65536"), "cameras.left.source.bind: "),

@@ -136,7 +136,7 @@ def many(folder: Path, counts: Counts) -> list[Row]:
     return [witnessed(row.model_copy(update={"figures": figures, "bars": bars}), found)]
 
 
-RATE = 400.0
+RATE = 600.0
 """Of all cameras together, a second."""
 
 

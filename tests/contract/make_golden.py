@@ -87,6 +87,7 @@ MODEL: dict[str, Any] = {
     "bundle": BUNDLE,
     "engine": "onnxruntime-cpu/fp32",
     "since": "2026-01-01T05:59:30Z",
+    "checks": ["frozen", "wrong_size", "dark", "blown_out", "out_of_focus"],
 }
 CAMERA: dict[str, Any] = {
     "camera": "top",
@@ -306,7 +307,7 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "invalid-late": LATE,
         "invalid-no-model": {**LATE, "reason": "no_model", "latency_ms": 4.5},
     },
-    "model": {"in-force": MODEL, "none": {**MODEL, "bundle": None, "engine": None}},
+    "model": {"in-force": MODEL, "none": {**MODEL, "bundle": None, "engine": None, "checks": []}},
     "status": {
         "online": ONLINE,
         "offline": OFFLINE,
@@ -400,6 +401,7 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
     },
     "model": {
         "naive-time": {**MODEL, "since": "2026-01-01T05:59:30"},
+        "unknown-check": {**MODEL, "checks": ["tired"]},
         "bad-digest": {**MODEL, "bundle": {**BUNDLE, "digest": "AB" * 32}},
     },
     "status": {

@@ -47,8 +47,9 @@ class Agent:
         lines += [f"{key} = {_toml(v)}" for key, v in self.top.items() if not isinstance(v, dict)]
         tables = {key: value for key, value in self.top.items() if isinstance(value, dict)}
         for name, camera in {"left": self.camera, **self.others}.items():
-            tables[f"cameras.{name}"] = {k: v for k, v in camera.items() if k != "source"}
-            tables[f"cameras.{name}.source"] = camera["source"]
+            below = {k: v for k, v in camera.items() if isinstance(v, dict)}
+            tables[f"cameras.{name}"] = {k: v for k, v in camera.items() if k not in below}
+            tables |= {f"cameras.{name}.{key}": table for key, table in below.items()}
         for name, table in {"broker": {"port": self.port}, **tables}.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(v)}" for key, v in table.items())]
         path.write_text("\n".join(lines) + "\n")

@@ -1,5 +1,6 @@
 """A bundle that anyone can compute by hand: map = brightness, score = its maximum."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from ssn_agent.bundles.archive import write_bundle
+from ssn_agent.bundles.reference import Reference
+from ssn_agent.frames.pixels import Pixels, to_network_input
+from ssn_agent.inference.fitness import describe_pictures, measure
 
 SIZE = 32
 THRESHOLD = 0.5
@@ -95,7 +99,21 @@ def files(steps: int = 0) -> dict[str, bytes]:
     }
 
 
-def write_brightness_bundle(path: Path, *, steps: int = 0, **changes: Any) -> Path:
-    """Write the bundle, of a model with so much idle work, and return its path."""
-    write_bundle(path, manifest(**changes), files(steps))
+def reference(good: Sequence[Pixels], side: int = SIZE) -> Reference:
+    """Return what a bundle of that size says of good images, each of a part of its own."""
+    measured = [measure(to_network_input(g, side, side), *g.shape[:2]) for g in good]
+    return Reference(pictures=describe_pictures(measured, [str(i) for i in range(len(good))]))
+
+
+def write_brightness_bundle(
+    path: Path, *, steps: int = 0, good: Sequence[Pixels] = (), **changes: Any
+) -> Path:
+    """Write the bundle, of a model with so much idle work, and return its path.
+
+    With `good` images it says how these look.
+    """
+    entries = files(steps)
+    if good:
+        entries["reference.json"] = reference(good).model_dump_json().encode()
+    write_bundle(path, manifest(**changes), entries)
     return path

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ssn_agent.atomic import write_atomically
+from ssn_agent.bundles.reference import Reference
 from ssn_agent.errors import BundleError
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import BundleRef
@@ -18,7 +19,9 @@ from ssn_contract.messages import BundleRef
 MAX_BUNDLE_BYTES = 512 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 MAX_ENTRIES = 257
+MAX_REFERENCE_BYTES = 2**20
 MANIFEST = "manifest.json"
+REFERENCE = "reference.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file, so the same digest
 
 
@@ -30,11 +33,13 @@ class Bundle:
     digest: str
     """SHA-256 of the file."""
     manifest: Manifest
+    reference: Reference
+    """What its good training images look like; without any figure where it does not say."""
     _files: Mapping[str, bytes]
 
     @classmethod
     def open(cls, path: Path) -> "Bundle":
-        """Read a bundle and verify it: paths, sizes, then digests, then the manifest's own rules.
+        """Read a bundle and verify it: paths, sizes, digests, and what manifest and reference say.
 
         Raises BundleError, saying what is wrong with which entry.
         """
@@ -53,7 +58,8 @@ class Bundle:
             raise BundleError(msg) from error
         manifest = _parse_manifest(path, files.pop(MANIFEST))
         _verify(path, manifest, files)
-        return cls(path, hashlib.sha256(data).hexdigest(), manifest, files)
+        reference = _parse_reference(path, files.get(REFERENCE, b"{}"))
+        return cls(path, hashlib.sha256(data).hexdigest(), manifest, reference, files)
 
     @property
     def ref(self) -> BundleRef:
@@ -141,6 +147,20 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
             "update the agent, or pack the bundle with a trainer of this version"
         )
         raise BundleError(msg) from error
+
+
+def _parse_reference(path: Path, data: bytes) -> Reference:
+    problem = f"larger than {MAX_REFERENCE_BYTES} bytes"
+    if len(data) <= MAX_REFERENCE_BYTES:
+        try:
+            return Reference.model_validate_json(data)
+        except ValidationError as error:
+            problem = _first_problem(error)
+    msg = (
+        f"{path}: its {REFERENCE} is not one this version reads: {problem}; update the agent, or "
+        "pack the bundle with a trainer of this version"
+    )
+    raise BundleError(msg)
 
 
 def _verify(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:

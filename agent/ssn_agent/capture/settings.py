@@ -224,6 +224,13 @@ def takes_triggers(source: Source) -> bool:
     return isinstance(source, ZeroMqSource) or source.trigger == "software"
 
 
+def gives_stored_pictures(source: Source) -> bool:
+    """Say whether a source's pictures were taken long ago, so that two of them may be the same."""
+    return isinstance(source, VideoSource) or (
+        isinstance(source, FolderSource) and not source.watch
+    )
+
+
 def checked_bind(value: str) -> str:
     """Return an address to listen at. Raises ValueError where its port is none."""
     if value.startswith("tcp:") and int(value.rpartition(":")[2]) > 65535:

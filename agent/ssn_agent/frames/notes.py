@@ -12,11 +12,13 @@ from ssn_agent.frames.layout import (
     CAMERA_NOTE_AT,
     INTAKE_NOTE_AT,
     MODEL_NOTE_AT,
+    REASONS,
     SPILL_NOTE_AT,
     sealed,
     unpadded,
     unsealed,
 )
+from ssn_contract.messages import InvalidReason
 
 
 class CameraState(IntEnum):
@@ -50,6 +52,8 @@ class ModelNote:
     bundle_version: str
     engine: str
     message: str
+    checks: tuple[InvalidReason, ...] = ()
+    """What pictures are checked for before they are judged."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class SpillNote:
 
 
 _CAMERA_NOTE = struct.Struct("<BQ400s")
-_MODEL_NOTE = struct.Struct("<Q32s64s64s48s400s")
+_MODEL_NOTE = struct.Struct("<Q32s64s64s48s400sI")
 _INTAKE_NOTE = struct.Struct("<QQQQQQ")
 _SPILL_NOTE = struct.Struct("<QQ")
 
@@ -109,6 +113,7 @@ def pack_model_note(note: ModelNote) -> bytes:
             note.bundle_version.encode("ascii"),
             note.engine.encode("ascii"),
             _cut(note.message),
+            sum(1 << REASONS.index(check) for check in set(note.checks)),
         )
     )
 
@@ -118,7 +123,7 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
     body = unsealed(buffer, MODEL_NOTE_AT, _MODEL_NOTE.size)
     if body is None:
         return None
-    since, digest, name, version, engine, message = _MODEL_NOTE.unpack(body)
+    since, digest, name, version, engine, message, checks = _MODEL_NOTE.unpack(body)
     return ModelNote(
         since,
         digest.hex() if any(digest) else "",
@@ -126,6 +131,7 @@ def unpack_model_note(buffer: memoryview) -> ModelNote | None:
         unpadded(version),
         unpadded(engine),
         message.rstrip(b"\0").decode(errors="replace"),
+        tuple(reason for number, reason in enumerate(REASONS) if checks >> number & 1),
     )
 
 

@@ -103,10 +103,10 @@ class Model:
         bound_s = min(self._settings.batch_ms / 1000, left_s)
         return count <= self._max_batch(self.scorer) and expected_s <= bound_s
 
-    def prepare(self, image: Pixels, row: int) -> None:
-        """Put an image of any size into a row of the next batch. Raises ImageError."""
+    def prepare(self, image: Pixels, row: int) -> Pixels:
+        """Put an image of any size into a row of the next batch; return it. Raises ImageError."""
         size = self.scorer.input
-        to_network_input(image, size.height, size.width, out=self._rows[row])
+        return to_network_input(image, size.height, size.width, out=self._rows[row])
 
     def score_prepared(self, count: int) -> list[Scored]:
         """Score the first `count` rows as one batch. Raises EngineError of the reference."""

@@ -1,65 +1,39 @@
 """The inference process: `python -m ssn_agent.inference.process SETTINGS PARENT`.
 
-Takes frames from all cameras in turn, scores them, writes the result into the journal, wakes the
-ledger process, and then has the heatmap written. It owns nothing that outlives it: after its death
-the next one finds in the journals which frames have no result yet. A heatmap that was not written
-by then is lost, and the ledger's outbox says so.
+Takes frames from all cameras in turn, scores those that are fit to judge, writes the result into
+the journal, wakes the ledger process, and then has the heatmap written. It owns nothing that
+outlives it: after its death the next one finds in the journals which frames have no result yet. A
+heatmap that was not written by then is lost, and the ledger's outbox says so.
 """
 
 import os
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
-from ssn_agent.capture.settings import Region
-from ssn_agent.errors import AgentError, EngineError, ImageError
+from ssn_agent.errors import AgentError, EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
-from ssn_agent.frames.journal import Entry, Journal
-from ssn_agent.frames.layout import Captured, Outcome, Result
-from ssn_agent.frames.notes import ModelNote
+from ssn_agent.frames.journal import Journal
+from ssn_agent.frames.layout import Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.inference.choice import tidy
-from ssn_agent.inference.crop import cropped, judged_region
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.lane import Lane, Waiting
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.results import invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
-from ssn_agent.settings import CameraSettings, Settings, read_resolved
+from ssn_agent.settings import Settings, read_resolved
 from ssn_contract.messages import InvalidReason
 
 POLL_S = 0.1
 """A lost ring costs at most this."""
 REOPEN_BUNDLE_S = 5.0
-
-
-@dataclass
-class _Lane:
-    """One camera: its files, what judges it, and the next record to look at."""
-
-    name: str
-    settings: CameraSettings
-    journal: Journal
-    slots: PixelSlots
-    cursor: int
-    model: Model | None = None
-    retry_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A frame that lies in its row of the model's input, ready to be scored."""
-
-    lane: _Lane
-    sequence: int
-    deadline_ns: int
-    region: Region
 
 
 class Inference:
@@ -75,24 +49,29 @@ class Inference:
         self._ledger = Ringer(files.ledger_bell)
         self._heatmaps = HeatmapWriter()
         self._models: dict[Path, Model] = {}
-        self._lanes: deque[_Lane] = deque()
+        self._lanes: deque[Lane] = deque()
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
-            self._lanes.append(_Lane(name, camera, journal, slots, journal.next_held(0)))
+            self._lanes.append(Lane(name, camera, journal, slots, journal.next_held(0)))
 
     def take_over(self, settings: Settings) -> None:
         """Judge by these settings from the next frame on; see `supervisor.reload`."""
         self._settings = settings
         self._digest = settings.digest
         for lane in self._lanes:
+            before = lane.settings
             lane.settings = settings.cameras[lane.name]
+            if lane.model is not None and lane.settings.fitness != before.fitness:
+                lane.choose_checks()
+                lane.note_model()
+                self._ledger.ring()
 
     def load(self) -> None:
         """Open the bundles that are missing, check them on this engine, and note what judges."""
         for lane in self._lanes:
             if lane.model is None and time.monotonic() >= lane.retry_at:
-                lane.model = self._model(lane)
+                self._take_model(lane)
                 lane.retry_at = time.monotonic() + REOPEN_BUNDLE_S
 
     def search(self) -> None:
@@ -103,7 +82,7 @@ class Inference:
                 model.is_changed = False
                 for lane in self._lanes:
                     if lane.model is model:
-                        lane.journal.note_model(_model_note(model))
+                        lane.note_model()
                 self._ledger.ring()
 
     @property
@@ -139,7 +118,7 @@ class Inference:
                 return True
         return False
 
-    def _model(self, lane: _Lane) -> Model | None:
+    def _take_model(self, lane: Lane) -> None:
         path = lane.settings.bundle
         message = "no bundle is set for this camera (cameras.NAME.bundle)"
         model = None if path is None else self._models.get(path)
@@ -150,13 +129,15 @@ class Inference:
                 logger().info("bundle in force", bundle=str(path), engine=name)
             except AgentError as error:
                 message = str(error)
+        lane.model = model
         if model is None:
             logger().error("no model", camera=lane.name, problem=message)
-        lane.journal.note_model(_model_note(model, message))
+        else:
+            lane.choose_checks()
+        lane.note_model(message)
         self._ledger.ring()
-        return model
 
-    def _fill(self, model: Model, first: _Waiting) -> list[_Waiting]:
+    def _fill(self, model: Model, first: Waiting) -> list[Waiting]:
         """Add to the first frame of a batch what else waits for the same bundle and fits in."""
         batch = [first]
         lanes = deque(lane for lane in self._lanes if lane.model is model)
@@ -173,7 +154,7 @@ class Inference:
                 lanes.rotate(-1)
         return batch
 
-    def _next(self, lane: _Lane, row: int) -> _Waiting | None:
+    def _next(self, lane: Lane, row: int) -> Waiting | None:
         """Put the next frame of a camera into this row of its model's input.
 
         Frames that cannot be judged get their result on the way. None: there is no more.
@@ -188,13 +169,13 @@ class Inference:
                 return None
             lane.cursor += 1
             if entry.captured.reason is None and entry.result is None:
-                found = _prepare(lane, entry, entry.captured, row)
-                if isinstance(found, _Waiting):
+                found = lane.prepare(entry, entry.captured, row)
+                if isinstance(found, Waiting):
                     return found
                 self._finish(lane, entry.sequence, invalid(found))
         return None
 
-    def _score(self, model: Model, batch: list[_Waiting]) -> None:
+    def _score(self, model: Model, batch: list[Waiting]) -> None:
         try:
             found = model.score_prepared(len(batch))
         except EngineError as error:
@@ -206,7 +187,7 @@ class Inference:
         for waiting, scored in zip(batch, found, strict=True):
             self._conclude(waiting, model.scorer, scored)
 
-    def _conclude(self, waiting: _Waiting, scorer: Scorer, scored: Scored) -> None:
+    def _conclude(self, waiting: Waiting, scorer: Scorer, scored: Scored) -> None:
         """Give the result first, then the heatmap: no verdict waits for a picture."""
         lane, sequence = waiting.lane, waiting.sequence
         draws = self._draws(lane, outcome_of(scored, lane.settings))
@@ -224,51 +205,17 @@ class Inference:
             path = heatmap_path(self._settings.heatmap_dir, lane.name, epoch, sequence)
             self._heatmaps.write(path, scored.map, scorer.precision.map)
 
-    def _finish(self, lane: _Lane, sequence: int, result: Result) -> None:
+    def _finish(self, lane: Lane, sequence: int, result: Result) -> None:
         lane.journal.finish(sequence, result)
         self._ledger.ring()
 
-    def _draws(self, lane: _Lane, outcome: Outcome) -> bool:
+    def _draws(self, lane: Lane, outcome: Outcome) -> bool:
         """Say whether a verdict gets a heatmap, and whether the disk keeps up with them."""
         wanted = {"fail": outcome is Outcome.FAIL, "all": True, "none": False}
         if wanted[lane.settings.heatmap] and not self._heatmaps.has_room:
             logger().error("no heatmap", camera=lane.name, problem="the disk is too slow")
             return False
         return wanted[lane.settings.heatmap]
-
-
-def _prepare(lane: _Lane, entry: Entry, captured: Captured, row: int) -> _Waiting | InvalidReason:
-    """Put a frame into this row of its model's input, or say why it cannot be judged."""
-    deadline_ns = entry.accepted.deadline_monotonic_ns
-    if time.monotonic_ns() > deadline_ns:
-        return InvalidReason.LATE  # scoring it would only make the next one late too
-    if lane.model is None:
-        return InvalidReason.NO_MODEL
-    size = captured.height, captured.width
-    frame = lane.slots.view(captured.slot, *size, captured.pixel_format)
-    try:
-        region = judged_region(lane.settings.roi, *size)
-        lane.model.prepare(cropped(frame, captured.pixel_format, region), row)
-    except ImageError as error:
-        logger().warning("frame not judged", camera=lane.name, problem=str(error))
-        return InvalidReason.UNREADABLE
-    return _Waiting(lane, entry.sequence, deadline_ns, region)
-
-
-def _model_note(model: Model | None, message: str = "") -> ModelNote:
-    now = time.time_ns()
-    if model is None:
-        return ModelNote(now, "", "", "", "", message)
-    scorer = model.scorer
-    manifest = scorer.bundle.manifest
-    return ModelNote(
-        now,
-        scorer.bundle.digest,
-        manifest.name,
-        manifest.version,
-        scorer.engine.name,
-        model.problem,
-    )
 
 
 def main(settings_path: str, parent: str) -> None:

@@ -1,9 +1,11 @@
-"""The settings of inference: which engine, and what it may take of the processor."""
+"""The settings of inference: which engine, what it may take, what pictures are checked for."""
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ssn_agent.section import Section
 
 EngineName = Literal[
     "onnxruntime-cpu/fp32",
@@ -20,6 +22,26 @@ EngineName = Literal[
 
 MAX_BATCH = 8
 """The largest batch; TensorRT builds for one up to this size."""
+
+CheckName = Literal["wrong_size", "dark", "blown_out", "out_of_focus", "moved"]
+"""A check of a picture against the bundle's good images, by the reason that it gives."""
+
+
+class FitnessSettings(Section):
+    """What a camera's pictures are checked for before they are judged."""
+
+    checks: tuple[CheckName, ...] = get_args(CheckName)
+    """As far as the bundle's good images support them."""
+    frozen_after: Annotated[int, Field(ge=0, le=1000)] = 2
+    """From which one on identical pictures in a row are INVALID(frozen); 0: never. Pictures from
+    files may be identical: of a folder that is not watched, and of a video."""
+
+    @field_validator("frozen_after")
+    @classmethod
+    def _leaves_the_first(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("the first picture of its kind is no repetition; begin at 2, 0 is off")
+        return value
 
 
 class InferenceSettings(BaseModel):

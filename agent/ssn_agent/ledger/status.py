@@ -79,6 +79,7 @@ def model_in_force(station: Station, camera: str, note: ModelNote) -> ModelInFor
         bundle=bundle_of(note),
         engine=note.engine or None,
         since=utc(note.since_utc_ns),
+        checks=list(note.checks),
     )
 
 

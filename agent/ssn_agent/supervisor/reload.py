@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from ssn_agent.settings import Settings
 
-AT_RUN_TIME = re.compile(r"log_level|cameras\.[^.]+\.(threshold|alarm_after)|retention\.\w+")
+AT_RUN_TIME = re.compile(
+    r"log_level|cameras\.[^.]+\.(threshold|alarm_after|fitness\.\w+)|retention\.\w+"
+)
 """What every process can take over between two parts. All else wants a restart."""
 
 

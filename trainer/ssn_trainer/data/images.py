@@ -8,18 +8,23 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ssn_agent.errors import ImageError
-from ssn_agent.frames.pixels import read_image, to_network_input
+from ssn_agent.frames.pixels import Pixels, read_image, to_network_input
 from ssn_trainer.data.reading import read_mask
 from ssn_trainer.data.samples import Sample
 from ssn_trainer.errors import BlankMaskError, DataError
 
 
-def load_input(sample: Sample, height: int, width: int) -> NDArray[np.uint8]:
-    """Return the network's input, uint8 RGB [height, width, 3]. Raises DataError."""
+def load_image(sample: Sample) -> Pixels:
+    """Return the image as its file has it. Raises DataError."""
     try:
-        return to_network_input(read_image(sample.path), height, width)
+        return read_image(sample.path)
     except ImageError as error:
         raise DataError(str(error)) from error
+
+
+def load_input(sample: Sample, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the network's input, uint8 RGB [height, width, 3]. Raises DataError."""
+    return to_network_input(load_image(sample), height, width)
 
 
 def load_mask(sample: Sample, height: int, width: int) -> NDArray[np.bool_]:

@@ -1,12 +1,14 @@
-"""What good images look like to the model: scores and simple statistics of the training images."""
+"""What good images look like: to the agent, which checks pictures by it, and to the model."""
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_trainer.data.images import load_input
+from ssn_agent.bundles.reference import Reference
+from ssn_agent.frames.pixels import to_network_input
+from ssn_agent.inference.fitness import Measured, describe_pictures, measure
+from ssn_trainer.data.images import load_image
 from ssn_trainer.data.samples import Sample
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -17,22 +19,18 @@ def describe(
 ) -> dict[str, object]:
     """Return the content of `reference.json` for good training images and their raw scores [N].
 
-    Images are measured at the network's input size, in gray: brightness is their mean, contrast
-    their standard deviation, sharpness the variance of their Laplacian.
+    The images are measured at the network's input size, by the agent's own `measure`. Raises
+    DataError where one cannot be read.
     """
-    rows = []
-    for sample in good:
-        gray = cv2.cvtColor(load_input(sample, height, width), cv2.COLOR_RGB2GRAY)
-        laplacian = cv2.Laplacian(gray, cv2.CV_64F)
-        rows.append((gray.mean(), gray.std(), laplacian.var()))
-    brightness, contrast, sharpness = np.array(rows, np.float64).T
-    return {
-        "images": len(good),
-        "brightness": _summary(brightness),
-        "contrast": _summary(contrast),
-        "sharpness": _summary(sharpness),
-        "score": _summary(scores.astype(np.float64)),
-    }
+    measured = [_measure(sample, height, width) for sample in good]
+    pictures = describe_pictures(measured, [sample.group for sample in good])
+    reference = Reference(pictures=pictures).model_dump(mode="json")
+    return {**reference, "score": _summary(scores.astype(np.float64))}
+
+
+def _measure(sample: Sample, height: int, width: int) -> Measured:
+    image = load_image(sample)
+    return measure(to_network_input(image, height, width), *image.shape[:2])
 
 
 def _summary(values: NDArray[np.float64]) -> dict[str, object]:
