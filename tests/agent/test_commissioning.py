@@ -26,8 +26,8 @@ from ssn_agent.capture.camera import Camera, Found, Frame, FrameIds
 from ssn_agent.capture.settings import BaslerSource, Region
 from ssn_agent.commissioning import finding
 from ssn_agent.commissioning.bench import Bench
-from ssn_agent.commissioning.picture import Picture
-from ssn_agent.commissioning.session import Chosen, opened
+from ssn_agent.commissioning.picture import Picture, incomplete
+from ssn_agent.commissioning.session import Chosen, opened, take_whole
 from ssn_agent.commissioning.words import measured
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
@@ -248,6 +248,20 @@ def test_a_feature_s_value_is_a_number_where_it_is_written_as_one() -> None:
     }
 
 
+def test_a_frame_that_came_incomplete_is_told_and_the_next_one_is_shown() -> None:
+    chosen = Chosen("left", described_camera(["kind=line"]), Path("/nowhere"))
+    torn = Frame(None, problem="packets are missing")
+    frame, problems = take_whole(Script(torn, torn, Frame(GRAY)), chosen)
+    assert frame.pixels is GRAY
+    assert problems == ["packets are missing"] * 2
+    assert "2: packets are missing" in incomplete(problems)[0]
+    frame, problems = take_whole(Script(*[torn] * 9), chosen)
+    assert (frame, len(problems)) == (torn, 4)
+    frame, problems = take_whole(Script(torn, torn), chosen)
+    assert (frame, len(problems)) == (torn, 1)
+    assert incomplete([]) == []
+
+
 # The agent may have it.
 
 
@@ -314,8 +328,9 @@ def test_pictures_are_kept_as_they_are_numbered_and_never_over_others(
     where = ("-s", "kind=folder", "-s", f"path={tmp_path / 'images'}")
     out_path = tmp_path / "kept" / "part.png"
     out_path.parent.mkdir()
-    code, out, _ = camera_command("grab", *where, "--out", out_path, "--count", 3)
-    assert code == 0
+    code, out, err = camera_command("grab", *where, "--out", out_path, "--count", 3)
+    assert code == 1
+    assert "came to its end" in err  # and what there was is kept
     kept = sorted(out_path.parent.iterdir())
     assert [path.name for path in kept] == ["part-0001.png", "part-0002.png"]
     for path, image in zip(kept, made, strict=True):

@@ -77,16 +77,17 @@ def probe(
 
     Exit codes: 0 its frame can be judged, 1 it gives none that can, 2 wrong use.
     """
-    from ssn_agent.commissioning.picture import looked_at, surprises
-    from ssn_agent.commissioning.session import opened, take
+    from ssn_agent.commissioning.picture import incomplete, looked_at, surprises
+    from ssn_agent.commissioning.session import opened, take_whole
     from ssn_agent.commissioning.words import described
 
     chosen = _chosen(name, source, config, overrides)
     with opened(chosen) as camera:
         said = camera.describe()
-        frame = take(camera, chosen)
+        frame, unwhole = take_whole(camera, chosen)
         picture, problem = looked_at(frame, chosen.settings.roi)
         hints = surprises(said, frame) + ([] if picture is None else picture.hints)
+        hints += incomplete(unwhole)
     if as_json:
         shown = {"camera": chosen.name, "kind": chosen.source.kind}
         said_of_it = {**asdict(said), "settings": dict(said.settings)}
@@ -117,19 +118,20 @@ def grab(
     overrides: SetOption = None,
 ) -> None:
     """Save pictures as the model sees them, before they are resized, without loss."""
-    from ssn_agent.commissioning.picture import Picture, files_for
-    from ssn_agent.commissioning.session import opened, take_many
+    from ssn_agent.commissioning.picture import Picture, files_for, incomplete
+    from ssn_agent.commissioning.session import opened, take_whole
 
     chosen = _chosen(name, source, config, overrides)
     files = files_for(out or Path(f"{chosen.name}.png"), count, replace=force)
     hints: list[str] = []
     with opened(chosen) as camera:
-        for path, frame in zip(files, take_many(camera, chosen, count), strict=False):
+        for path in files:
+            frame, unwhole = take_whole(camera, chosen)
             picture = Picture.of(frame, chosen.settings.roi if only_roi else None)
             kib = picture.save(path) / 2**10
             said = f"{picture.size} from {picture.frame_format}, {kib:.0f} KiB; {picture.light}"
             typer.echo(f"{path}: {said}")
-            hints = picture.hints
+            hints = picture.hints + incomplete(unwhole)
     for hint in hints:
         typer.echo(f"look: {hint}")
 

@@ -116,6 +116,13 @@ def surprises(said: Description, frame: Frame) -> list[str]:
     return [f"it says {said.width} x {said.height}, and its frame is {width} x {height}"]
 
 
+def incomplete(problems: list[str]) -> list[str]:
+    """Say of frames that came without a picture, before one that has one."""
+    if not problems:
+        return []
+    return [f"frames came without a picture before this one, {len(problems)}: {problems[-1]}"]
+
+
 def files_for(out: Path, count: int, *, replace: bool) -> list[Path]:
     """Return the files of so many pictures: `out`, or numbered beside it.
 

@@ -24,6 +24,8 @@ from ssn_agent.settings import CameraSettings
 FRAME_S = 5.0
 """For the first frame, beyond what the driver itself may take."""
 ASK_S = 0.2
+TRIES = 5
+"""Frames that may come incomplete before one of them is shown: the first often does."""
 ALONE = (GenICamSource, V4l2Source)
 """Cameras that serve one program at a time."""
 STOP_IT = "stop the agent first (systemctl stop ssn-agent), and start it again afterwards"
@@ -92,15 +94,20 @@ def take(camera: Camera, chosen: Chosen) -> Frame:
     raise CameraError(msg)
 
 
-def take_many(camera: Camera, chosen: Chosen, count: int) -> Iterator[Frame]:
-    """Yield so many frames; fewer where a file source ends before."""
-    for number in range(count):
+def take_whole(camera: Camera, chosen: Chosen) -> tuple[Frame, list[str]]:
+    """Return the next frame that has a picture, and why those before it had none.
+
+    Where none of `TRIES` has one, or a file source ends, it is the last of them. Raises as `take`.
+    """
+    problems: list[str] = []
+    frame = take(camera, chosen)
+    while frame.pixels is None and len(problems) < TRIES - 1:
+        problems.append(frame.problem or "damaged")
         try:
-            yield take(camera, chosen)
+            frame = take(camera, chosen)
         except CameraEnded:
-            if not number:
-                raise
-            return
+            return frame, problems[:-1]
+    return frame, problems
 
 
 def _why(source: AskedSource) -> str:
