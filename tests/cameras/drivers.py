@@ -23,6 +23,7 @@ from ssn_agent.frames.journal import Entry
 from ssn_agent.frames.pixels import Pixels
 from support import rtsp
 from support.aravis import aravis_camera
+from support.children import environment
 from support.counterparts import Counterpart
 from support.waiting import wait_until
 
@@ -194,7 +195,7 @@ class Sender:
         answers = self._folder / "offered.jsonl"
         size = answers.stat().st_size if answers.exists() else 0
         command = [sys.executable, "-m", "chaos.sender", str(self._plan), str(self._folder)]
-        self._process = subprocess.Popen(command)
+        self._process = subprocess.Popen(command, env=environment())
         wait_until(
             lambda: answers.exists() and answers.stat().st_size > size, 30, "nothing is sent"
         )

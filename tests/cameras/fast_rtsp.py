@@ -1,12 +1,12 @@
 """A network camera of 512 x 512 pixels, as fast as its server makes them: for the full rate."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support import rtsp
+from support.children import environment
 from support.mosquitto import answers
 from support.waiting import wait_until
 
@@ -20,8 +20,7 @@ class FastCamera(rtsp.NetworkCamera):
     def start(self) -> None:
         """Start it, and return when it answers."""
         command = [sys.executable, "-m", "cameras.fast_rtsp", str(self.port)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        self._process = subprocess.Popen(command, cwd=rtsp.TESTS, env=environment)
+        self._process = subprocess.Popen(command, cwd=rtsp.TESTS, env=environment())
         wait_until(lambda: answers(self.port), 20, "the RTSP server does not answer")
 
 

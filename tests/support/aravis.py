@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssn_agent.capture.drivers.gvcp import PORT, Device
+from support.children import environment
 from support.mosquitto import program
 from support.waiting import wait_until
 
@@ -54,7 +55,7 @@ class AravisCamera:
         """Start it; return when it answers."""
         # It ends with the tests, however those end.
         command = [program("setpriv"), "--pdeathsig", "KILL", *self._command]
-        self._process = subprocess.Popen(command)
+        self._process = subprocess.Popen(command, env=environment())
         wait_until(self._answers, 20, "the camera does not answer")
 
     def _answers(self) -> bool:

@@ -1,6 +1,5 @@
 """A network camera: a real RTSP server in a process of its own, whose pictures show their time."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_agent.frames.pixels import Pixels
+from support.children import environment
 from support.mosquitto import answers, free_port
 from support.waiting import wait_until
 
@@ -74,9 +74,7 @@ class NetworkCamera:
     def start(self) -> None:
         """Start it, and return when it answers."""
         command = [sys.executable, "-m", "support.rtsp", str(self.port)]
-        self._process = subprocess.Popen(
-            command, cwd=TESTS, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        )
+        self._process = subprocess.Popen(command, cwd=TESTS, env=environment())
         wait_until(lambda: answers(self.port), 20, "the RTSP server does not answer")
 
     def kill(self) -> None:
