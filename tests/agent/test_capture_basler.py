@@ -113,7 +113,8 @@ def test_where_no_camera_is_there_the_error_says_so() -> None:
 
 def test_where_pylon_is_missing_the_error_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "pypylon.py").write_text("raise ImportError('No module named pypylon')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ssn_agent.capture.basler"
+    path = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    code = f"{path}; import ssn_agent.capture.drivers.basler"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "CameraError: Basler cameras: No module named pypylon; pip install" in told.stderr
 

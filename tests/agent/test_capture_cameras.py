@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ssn_agent.capture.camera import Camera, Frame
-from ssn_agent.capture.drivers import make_camera
-from ssn_agent.capture.files import FolderCamera
-from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.drivers.choice import make_camera
+from ssn_agent.capture.drivers.files import FolderCamera
+from ssn_agent.capture.drivers.pace import Pace
+from ssn_agent.capture.drivers.video import VideoCamera
 from ssn_agent.capture.settings import FolderSource, LineSource, VideoSource
-from ssn_agent.capture.video import VideoCamera
 from ssn_agent.errors import CameraEnded, CameraError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

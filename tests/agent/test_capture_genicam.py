@@ -2,10 +2,10 @@
 
 import pytest
 
-from ssn_agent.capture import buffers
 from ssn_agent.capture.camera import Description, HostTime
-from ssn_agent.capture.device_clock import DeviceClock
-from ssn_agent.capture.genicam import (
+from ssn_agent.capture.drivers import buffers
+from ssn_agent.capture.drivers.device_clock import DeviceClock
+from ssn_agent.capture.drivers.genicam import (
     Value,
     configure,
     describe,

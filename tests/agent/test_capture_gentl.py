@@ -124,7 +124,7 @@ def test_a_producer_that_is_missing_broken_or_another_library_is_told(
 
 def test_where_the_packages_are_missing_the_error_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "harvesters.py").write_text("raise ImportError('No module named harvesters')")
-    code = "import ssn_agent.capture.gentl"
+    code = "import ssn_agent.capture.drivers.gentl"
     missing = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
     told = subprocess.run(missing, capture_output=True, text=True, check=False).stderr
     assert "CameraError: GenTL cameras: No module named harvesters; pip install" in told

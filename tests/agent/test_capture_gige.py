@@ -16,10 +16,10 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssn_agent.capture import aravis, gvcp
 from ssn_agent.capture.camera import Frame, FrameIds
+from ssn_agent.capture.drivers import aravis, gvcp
+from ssn_agent.capture.drivers.gige import GigeCamera, find
 from ssn_agent.capture.frame_ids import missed
-from ssn_agent.capture.gige import GigeCamera, find
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError
 from ssn_agent.frames.layout import Outcome

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ssn_agent.capture.camera import Frame
-from ssn_agent.capture.rtsp import RtspCamera
+from ssn_agent.capture.drivers.rtsp import RtspCamera
 from ssn_agent.capture.settings import RtspSource
 from ssn_agent.errors import CameraError
 from ssn_contract.messages import InvalidReason

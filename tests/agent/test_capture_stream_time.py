@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ssn_agent.capture.stream_time import BACKLOG_NS, LATE_NS, RISE, WINDOW_NS, StreamTime
+from ssn_agent.capture.drivers.stream_time import BACKLOG_NS, LATE_NS, RISE, WINDOW_NS, StreamTime
 
 MS = 1_000_000
 S = 1_000_000_000

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ssn_agent.capture.drivers.v4l2 import V4l2Camera, find
 from ssn_agent.capture.settings import V4l2Source
-from ssn_agent.capture.v4l2 import V4l2Camera, find
 from ssn_agent.errors import CameraError
 
 

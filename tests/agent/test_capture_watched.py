@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_agent.capture import watched
 from ssn_agent.capture.camera import Frame
+from ssn_agent.capture.drivers import watched
+from ssn_agent.capture.drivers.watched import WatchedFolder
 from ssn_agent.capture.settings import FolderSource
-from ssn_agent.capture.watched import WatchedFolder
 from ssn_agent.errors import CameraError
 from ssn_agent.frames.pixels import Pixels
 from support.capture import CaptureProcess, capture_process

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ssn_agent.capture.gvcp import PORT, Device
+from ssn_agent.capture.drivers.gvcp import PORT, Device
 from support.mosquitto import program
 from support.waiting import wait_until
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds
-from ssn_agent.capture.drivers import make_camera
+from ssn_agent.capture.drivers.choice import make_camera
 from ssn_agent.capture.settings import Source
 
 
@@ -39,7 +39,7 @@ class _Hosted:
 
     def spoil(self, frame_ids: list[int]) -> None:
         """Have a GenTL producer say of these frames that they came incomplete."""
-        module: Any = import_module("ssn_agent.capture.gentl")
+        module: Any = import_module("ssn_agent.capture.drivers.gentl")
         module.is_complete = lambda buffer: buffer.frame_id not in frame_ids
 
     def unplug(self) -> None:
@@ -51,13 +51,13 @@ class _Hosted:
 
 
 def _find_gentl(producers: list[Path] | None) -> list[Found]:
-    from ssn_agent.capture.gentl import find
+    from ssn_agent.capture.drivers.gentl import find
 
     return find(producers)
 
 
 def _find_basler() -> list[Found]:
-    from ssn_agent.capture.basler import find
+    from ssn_agent.capture.drivers.basler import find
 
     return find()
 

@@ -10,7 +10,7 @@ capture never waits for inference, unless the source is a file.
 import sys
 from pathlib import Path
 
-from ssn_agent.capture.drivers import make_camera
+from ssn_agent.capture.drivers.choice import make_camera
 from ssn_agent.capture.free_running import FreeRunning
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life

@@ -214,7 +214,7 @@ AskedSource = (
     | GigeSource
     | BaslerSource
 )
-"""Sources that a driver asks for frames (`capture.drivers`)."""
+"""Sources that a driver asks for frames (`capture.drivers.choice`)."""
 Source = Annotated[AskedSource | ZeroMqSource, Field(discriminator="kind")]
 SOURCES = (*get_args(AskedSource), ZeroMqSource)
 

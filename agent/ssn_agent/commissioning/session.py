@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssn_agent.capture.camera import Camera, Frame
-from ssn_agent.capture.drivers import make_camera
+from ssn_agent.capture.drivers.choice import make_camera
 from ssn_agent.capture.settings import (
     AskedSource,
     FolderSource,

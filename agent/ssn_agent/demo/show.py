@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ssn_agent.capture.drawn import part_name
+from ssn_agent.capture.drivers.drawn import part_name
 from ssn_agent.capture.settings import LineSource
 from ssn_agent.demo.broker import demo_broker
 from ssn_agent.demo.line import ProductionLine

@@ -2,7 +2,7 @@
 
 import time
 
-from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.drivers.pace import Pace
 
 
 class Asked:

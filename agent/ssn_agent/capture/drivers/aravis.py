@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ssn_agent.capture.genicam import Value
+from ssn_agent.capture.drivers.genicam import Value
 from ssn_agent.errors import CameraError
 
 SONAME = "libaravis-0.8.so.0"

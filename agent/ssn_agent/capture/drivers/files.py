@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssn_agent.capture.asked import Asked
 from ssn_agent.capture.camera import Description, Frame, FrameIds
-from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.drivers.asked import Asked
+from ssn_agent.capture.drivers.pace import Pace
 from ssn_agent.capture.settings import FolderSource
 from ssn_agent.errors import CameraEnded, CameraError, ImageError
 from ssn_agent.frames.layout import MAX_PART_ID_BYTES

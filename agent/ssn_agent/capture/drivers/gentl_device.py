@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ssn_agent.capture.buffers import count_for
-from ssn_agent.capture.genicam import Value, nearest
+from ssn_agent.capture.drivers.buffers import count_for
+from ssn_agent.capture.drivers.genicam import Value, nearest
 from ssn_agent.errors import CameraError
 from ssn_agent.log import logger
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ssn_agent.capture.aravis import Aravis
-from ssn_agent.capture.genicam import Value, nearest
+from ssn_agent.capture.drivers.aravis import Aravis
+from ssn_agent.capture.drivers.genicam import Value, nearest
 from ssn_agent.errors import CameraError
 
 _KINDS = {"enumeration": str, "string": str, "boolean": bool, "integer": int, "float": float}

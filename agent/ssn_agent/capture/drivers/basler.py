@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from ssn_agent.capture.buffers import MOST, count_for, picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
-from ssn_agent.capture.device_clock import DeviceClock
-from ssn_agent.capture.genicam import Value, configure, describe, nearest, pixel_format
+from ssn_agent.capture.drivers.buffers import MOST, count_for, picture
+from ssn_agent.capture.drivers.device_clock import DeviceClock
+from ssn_agent.capture.drivers.genicam import Value, configure, describe, nearest, pixel_format
 from ssn_agent.capture.settings import BaslerSource
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
@@ -46,7 +46,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Features:
-    """A camera's features (`capture.genicam.Features`)."""
+    """A camera's features (`capture.drivers.genicam.Features`)."""
 
     def __init__(self, camera: Any, name: str) -> None:
         self._map = camera.GetNodeMap()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssn_agent.capture.camera import Description, Frame, FrameIds, HostTime
-from ssn_agent.capture.files import LIST_S, READ_S, part_name
+from ssn_agent.capture.drivers.files import LIST_S, READ_S, part_name
 from ssn_agent.capture.settings import FolderSource
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixels import IMAGE_SUFFIXES, read_image

@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ssn_agent.capture.aravis import PROBLEMS, SUCCESS, aravis
-from ssn_agent.capture.aravis_features import AravisFeatures, named
-from ssn_agent.capture.buffers import count_for, picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds
-from ssn_agent.capture.genicam import configure, describe, pixel_format
-from ssn_agent.capture.gvcp import Device, discover
+from ssn_agent.capture.drivers.aravis import PROBLEMS, SUCCESS, aravis
+from ssn_agent.capture.drivers.aravis_features import AravisFeatures, named
+from ssn_agent.capture.drivers.buffers import count_for, picture
+from ssn_agent.capture.drivers.genicam import configure, describe, pixel_format
+from ssn_agent.capture.drivers.gvcp import Device, discover
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat

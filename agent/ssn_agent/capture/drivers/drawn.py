@@ -1,7 +1,7 @@
 """The drawn production line as a camera, for a demonstration without one."""
 
 from ssn_agent.capture.camera import Description, Frame, FrameIds
-from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.drivers.pace import Pace
 from ssn_agent.capture.settings import LineSource
 from ssn_agent.demo.line import ProductionLine
 from ssn_agent.errors import CameraEnded

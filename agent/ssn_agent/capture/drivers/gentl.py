@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssn_agent.capture.buffers import MOST, picture
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
-from ssn_agent.capture.device_clock import DeviceClock
-from ssn_agent.capture.genicam import configure, describe, pixel_format
-from ssn_agent.capture.gentl_device import (
+from ssn_agent.capture.drivers.buffers import MOST, picture
+from ssn_agent.capture.drivers.device_clock import DeviceClock
+from ssn_agent.capture.drivers.genicam import configure, describe, pixel_format
+from ssn_agent.capture.drivers.gentl_device import (
     IMAGES,
     Closing,
     Device,

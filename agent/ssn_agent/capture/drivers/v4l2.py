@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from ssn_agent.capture.camera import Found, HostTime
-from ssn_agent.capture.opencv import LiveCamera
+from ssn_agent.capture.drivers.opencv import LiveCamera
 from ssn_agent.capture.settings import V4l2Source
 from ssn_agent.errors import CameraError
 

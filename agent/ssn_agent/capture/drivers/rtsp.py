@@ -7,9 +7,9 @@ from urllib.parse import quote
 import cv2
 
 from ssn_agent.capture.camera import HostTime
-from ssn_agent.capture.opencv import LiveCamera
+from ssn_agent.capture.drivers.opencv import LiveCamera
+from ssn_agent.capture.drivers.stream_time import StreamTime
 from ssn_agent.capture.settings import RtspSource
-from ssn_agent.capture.stream_time import StreamTime
 from ssn_agent.errors import CameraError
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"

@@ -24,38 +24,38 @@ def make_camera(source: AskedSource, counted: Iterable[tuple[str, str]] = ()) ->
     """
     match source:
         case FolderSource(watch=True):
-            from ssn_agent.capture.watched import WatchedFolder
+            from ssn_agent.capture.drivers.watched import WatchedFolder
 
             return WatchedFolder(source, counted)
         case FolderSource():
-            from ssn_agent.capture.files import FolderCamera
+            from ssn_agent.capture.drivers.files import FolderCamera
 
             return FolderCamera(source)
         case VideoSource():
-            from ssn_agent.capture.video import VideoCamera
+            from ssn_agent.capture.drivers.video import VideoCamera
 
             return VideoCamera(source)
         case RtspSource():
-            from ssn_agent.capture.rtsp import RtspCamera
+            from ssn_agent.capture.drivers.rtsp import RtspCamera
 
             return RtspCamera(source)
         case V4l2Source():
-            from ssn_agent.capture.v4l2 import V4l2Camera
+            from ssn_agent.capture.drivers.v4l2 import V4l2Camera
 
             return V4l2Camera(source)
         case LineSource():
-            from ssn_agent.capture.drawn import DrawnCamera
+            from ssn_agent.capture.drivers.drawn import DrawnCamera
 
             return DrawnCamera(source)
         case GenTlSource():
-            from ssn_agent.capture.gentl import GenTlCamera
+            from ssn_agent.capture.drivers.gentl import GenTlCamera
 
             return GenTlCamera(source)
         case GigeSource():
-            from ssn_agent.capture.gige import GigeCamera
+            from ssn_agent.capture.drivers.gige import GigeCamera
 
             return GigeCamera(source)
         case BaslerSource():
-            from ssn_agent.capture.basler import BaslerCamera
+            from ssn_agent.capture.drivers.basler import BaslerCamera
 
             return BaslerCamera(source)

@@ -2,10 +2,10 @@
 
 import cv2
 
-from ssn_agent.capture.asked import Asked
 from ssn_agent.capture.camera import Frame
-from ssn_agent.capture.opencv import OpenCvCamera
-from ssn_agent.capture.pace import Pace
+from ssn_agent.capture.drivers.asked import Asked
+from ssn_agent.capture.drivers.opencv import OpenCvCamera
+from ssn_agent.capture.drivers.pace import Pace
 from ssn_agent.capture.settings import VideoSource
 from ssn_agent.errors import CameraEnded, CameraError
 
