@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -33,8 +32,10 @@ from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import decode_image
 from ssn_agent.settings import described_camera, load_settings, read_resolved
+from support.bundles import write_brightness_bundle
 from support.mosquitto import free_port
 from support.rtsp import HEIGHT, WIDTH, network_camera
+from support.scenes import GOOD, scene, with_gain
 from support.scripted import Script
 from support.waiting import wait_until
 
@@ -85,11 +86,7 @@ def drivers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Have the search find drivers that do as they are told, by kind."""
 
     def install(**finds: Callable[[], list[Found]]) -> None:
-        monkeypatch.setattr(finding, "SEARCHED", tuple(finds))
-        for kind, find in finds.items():
-            module = ModuleType(kind)
-            module.__dict__["find"] = find
-            monkeypatch.setitem(sys.modules, f"ssn_agent.capture.{kind}", module)
+        monkeypatch.setattr(finding, "FINDS", finds)
 
     return install
 
@@ -154,6 +151,16 @@ def test_a_search_that_hangs_costs_the_others_nothing(drivers: Callable[..., Non
     assert [camera.name for camera in gige.cameras] == ['Vendor "X" 12']
 
 
+def test_every_driver_that_can_be_searched_for_is_asked() -> None:
+    # In a process of its own: vendors' libraries stay out of this one.
+    command = [sys.executable, "-m", "ssn_agent.cli", "camera", "list", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)
+    assert done.returncode == int(not found["cameras"])
+    assert set(found["not_searched"]) <= {"basler", "gentl", "gige"}
+    assert "ssn_agent" not in str(found["not_searched"])
+
+
 # Looking at one.
 
 
@@ -166,10 +173,10 @@ def test_a_probe_says_what_a_camera_is_and_what_its_frame_shows(
     assert code == 0
     assert "camera     left, of kind line" in out
     assert "picture    640 x 480 from Mono8" in out
-    assert "look:" not in out
+    assert out.partition("look:")[2].strip().startswith("no bundle is set")
     code, out, _ = camera_command("probe", "left", "--json", "-c", config)
     found = json.loads(out)
-    assert (code, found["camera"], found["problem"], found["hints"]) == (0, "left", "", [])
+    assert (code, found["camera"], found["problem"], len(found["hints"])) == (0, "left", "", 1)
     assert found["triggers"] == ["free", "software"]
 
 
@@ -182,6 +189,28 @@ def test_a_probe_tells_of_light_that_shows_nothing(
     code, out, _ = camera_command("probe", "-s", "kind=folder", "-s", where)
     assert code == 0
     assert hint in out.partition("look: ")[2]
+
+
+def test_a_probe_says_which_picture_the_agent_would_call_unfit(
+    camera_command: Callable[..., Result], tmp_path: Path
+) -> None:
+    bundle = write_brightness_bundle(tmp_path / "b.ssn", good=GOOD)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    config = tmp_path / "agent.toml"
+    camera = f"[cameras.left]\nbundle = '{bundle}'\n"
+    config.write_text(f"{camera}[cameras.left.source]\nkind = 'folder'\npath = '{folder}'\n")
+    assert cv2.imwrite(str(folder / "0.png"), scene(5))
+    code, _, err = camera_command("probe", "-c", config)
+    assert (code, err) == (0, "")
+    assert cv2.imwrite(str(folder / "0.png"), with_gain(scene(5), 0.15))
+    code, _, err = camera_command("probe", "-c", config)
+    assert code == 1
+    assert f"it is dark, beside the good images of {bundle}" in err
+    bundle.write_bytes(b"no bundle")
+    code, out, _ = camera_command("probe", "-c", config)
+    assert code == 0
+    assert "every part is INVALID(no_model)" in out
 
 
 def test_a_probe_tells_of_a_region_that_does_not_fit_and_of_a_picture_that_cannot_be_read(

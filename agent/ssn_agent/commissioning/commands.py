@@ -77,7 +77,7 @@ def probe(
 
     Exit codes: 0 its frame can be judged, 1 it gives none that can, 2 wrong use.
     """
-    from ssn_agent.commissioning.picture import incomplete, looked_at, surprises
+    from ssn_agent.commissioning.picture import incomplete, looked_at, surprises, unfit
     from ssn_agent.commissioning.session import opened, take_whole
     from ssn_agent.commissioning.words import described
 
@@ -86,8 +86,12 @@ def probe(
         said = camera.describe()
         frame, unwhole = take_whole(camera, chosen)
         picture, problem = looked_at(frame, chosen.settings.roi)
-        hints = surprises(said, frame) + ([] if picture is None else picture.hints)
-        hints += incomplete(unwhole)
+    hints = surprises(said, frame) + incomplete(unwhole)
+    if picture is not None:
+        hints += picture.hints
+    if picture is not None and not source:
+        problem, of_bundle = unfit(picture, chosen.settings)
+        hints += of_bundle
     if as_json:
         shown = {"camera": chosen.name, "kind": chosen.source.kind}
         said_of_it = {**asdict(said), "settings": dict(said.settings)}

@@ -6,12 +6,15 @@ from pathlib import Path
 import cv2
 
 from ssn_agent.atomic import write_atomically
+from ssn_agent.bundles.archive import Bundle
 from ssn_agent.capture.camera import Description, Frame
 from ssn_agent.capture.settings import Region
-from ssn_agent.errors import CameraError, ImageError, UsageError
-from ssn_agent.frames.pixels import Pixels, format_of
+from ssn_agent.errors import BundleError, CameraError, ImageError, UsageError
+from ssn_agent.frames.pixels import Pixels, format_of, to_network_input
 from ssn_agent.frames.slots import SLOT_BYTES
 from ssn_agent.inference.crop import cropped, judged_region
+from ssn_agent.inference.fitness import Fitness
+from ssn_agent.settings import CameraSettings
 
 WHITE, BLACK = 250, 5
 """From here on a value is taken as saturated, to here as black; H.264 does not keep 255 and 0."""
@@ -104,6 +107,27 @@ def looked_at(frame: Frame, roi: Region | None) -> tuple[Picture | None, str]:
         return Picture.of(frame, roi), ""
     except (CameraError, ImageError) as error:
         return None, str(error)
+
+
+def unfit(picture: Picture, settings: CameraSettings) -> tuple[str, list[str]]:
+    """Return why the agent would not judge a picture, and what is to be known of its bundle.
+
+    By the checks that the settings want, as far as the bundle supports them.
+    """
+    if settings.bundle is None:
+        return "", ["no bundle is set: every part is INVALID(no_model)"]
+    try:
+        bundle = Bundle.open(settings.bundle)
+    except BundleError as error:
+        return "", [f"every part is INVALID(no_model): {error}"]
+    size = bundle.manifest.input
+    row = to_network_input(picture.pixels, size.height, size.width)
+    fitness = Fitness(bundle.reference, settings.fitness.checks)
+    reason = fitness.unfit(row, *picture.pixels.shape[:2])
+    off = [f"not checked: {check}: {why}" for check, why in fitness.off.items()]
+    if reason is None:
+        return "", off
+    return f"it is {reason.value}, beside the good images of {settings.bundle}", off
 
 
 def surprises(said: Description, frame: Frame) -> list[str]:
