@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -258,8 +259,11 @@ def test_the_api_does_what_its_document_says_whatever_comes(
     )
 
 
-def test_the_committed_document_is_that_of_the_routes() -> None:
+def test_the_committed_document_is_that_of_the_routes_and_people_read_of_each() -> None:
     assert openapi.main(["--check"]) == 0
+    text = (Path(__file__).parents[2] / "docs" / "labels.md").read_text("utf-8")
+    named = re.findall(r"^\| `([A-Z]+) (/\S+)` \|", text, re.MULTILINE)
+    assert sorted(named) == sorted(ROUTES)
 
 
 def test_the_fuzzed_process_lives_within_its_memory_and_logged_no_fault(api: HttpApi) -> None:
@@ -290,6 +294,16 @@ def test_who_guesses_tokens_uses_up_a_rate_of_his_own(
     assert [ask(TOKEN) for _ in range(12)] == [200] * 10 + [429] * 2
     now = 1.0
     assert [ask(TOKEN) for _ in range(6)] == [200] * 5 + [429]
+
+
+def test_without_a_ledger_process_verdicts_are_read_and_a_label_is_not_promised(
+    api: HttpApi, ledger: Ledger, label: dict[str, Any]
+) -> None:
+    ledger.end(signal.SIGKILL)
+    answer = api.ask("POST", "/v1/labels", json.dumps({**label, "id": "t-3"}))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert "say it again" in answer.json["problem"]
+    assert api.ask("GET", "/v1/verdicts").status == 200
 
 
 def test_who_says_nothing_or_little_holds_no_connection_for_long(

@@ -96,8 +96,8 @@ class HttpServer:
     def _heed_reload(self) -> None:
         if reload_asked_by() is None:
             return
-        configure(read_resolved(self._files.settings).log_level, "http")
         try:
+            configure(read_resolved(self._files.settings).log_level, "http")
             self._token.read_again()
         except SettingsError as error:
             logger().error("the token stays as it was", problem=str(error))

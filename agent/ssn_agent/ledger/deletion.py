@@ -36,6 +36,8 @@ class Deletion:
     def __init__(self, engine: Engine) -> None:
         """Take an engine of the ledger that no other thread uses."""
         self._engine = engine
+        self.labels = 0
+        """Labels that have gone with their verdicts."""
 
     def delete_before(self, before: datetime) -> list[datetime]:
         """Delete some verdicts that were triggered before a time; return their times.
@@ -67,8 +69,8 @@ class Deletion:
             found = connection.execute(query).all()
             end = _end(connection) if found else 0
             gone = {row.id: row.triggered_at for row in found if row.id < end}
-            if gone:
-                _delete_all(connection, list(gone))
+            labels = _delete_all(connection, list(gone)) if gone else 0
+        self.labels += labels
         return list(gone.values())
 
 
@@ -79,7 +81,10 @@ def _end(connection: Connection) -> int:
     return newest if waiting is None else min(newest, waiting)
 
 
-def _delete_all(connection: Connection, ids: Sequence[int]) -> None:
-    for table in (LabelRow, OutboxRow, DefectRow, VerdictRow):
+def _delete_all(connection: Connection, ids: Sequence[int]) -> int:
+    """Delete verdicts with all that hangs on them; return how many labels went."""
+    labels = connection.execute(delete(LabelRow).where(LabelRow.trigger_id.in_(ids))).rowcount
+    for table in (OutboxRow, DefectRow, VerdictRow):
         connection.execute(delete(table).where(table.trigger_id.in_(ids)))
     connection.execute(delete(TriggerRow).where(TriggerRow.id.in_(ids)))
+    return labels
