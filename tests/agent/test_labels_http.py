@@ -23,6 +23,7 @@ from ssn_agent.frames.layout import Outcome
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.labels import openapi
 from ssn_agent.labels.guard import Guard
+from ssn_agent.labels.process import PAUSE_S
 from ssn_agent.labels.server import CONNECTION_S
 from ssn_agent.labels.settings import HttpSettings
 from ssn_agent.labels.token import Token, check
@@ -31,7 +32,7 @@ from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.messages import MAX_LABEL_BYTES
 from support.http_api import TOKEN, HttpApi, http_api, write_token
 from support.ledger_process import Ledger, fed_ledger
-from support.ledgers import rows
+from support.ledgers import rows, settings_in
 from support.mosquitto import free_port
 from support.waiting import wait_until
 
@@ -332,6 +333,20 @@ def test_a_new_token_is_taken_up_on_reload_and_the_process_ends_in_order(
     api.process.send_signal(signal.SIGTERM)
     assert api.process.wait(20) == 0
     write_token(folder).chmod(0o600)
+
+
+def test_a_port_that_is_taken_is_said_and_costs_no_start_after_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        http = {"port": port, "token_file": str(write_token(tmp_path))}
+        settings = settings_in(tmp_path, http=http)
+        settings.runtime_dir.mkdir()
+        with http_api(settings, tmp_path / "http.log") as taken:
+            wait_until(lambda: bool(taken.logged()), 60, "nothing is said")
+            assert f"127.0.0.1:{port}: cannot be used" in taken.logged()[0]["problem"]
+            assert taken.process.poll() is None
+            taken.process.send_signal(signal.SIGTERM)
+            assert taken.process.wait(PAUSE_S / 2) == 1
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,13 @@ STOP_S = 3.0
 class HttpServer:
     """Serves until asked to stop."""
 
-    def __init__(self, settings: Settings, files: RuntimeFiles) -> None:
+    def __init__(self, settings: Settings, files: RuntimeFiles, heart: Heartbeat) -> None:
         """Read the token and bind. Raises AgentError."""
         http = settings.http
         if http.port is None or http.token_file is None:
             raise SettingsError("http.port is not set: there is nothing to serve")
         self._files = files
-        self._heart = Heartbeat(files.heartbeat("http"))
-        self._heart.beat()
+        self._heart = heart
         self._token = Token(http.token_file)
         routes = Routes(
             open_database(settings.ledger_path, read_only=True),
