@@ -51,6 +51,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m ssn_contract.schemas --check
+	$(BIN)/python -m ssn_agent.labels.openapi --check
 	$(BIN)/python deploy/check_packaging.py
 
 profile: setup

@@ -34,7 +34,7 @@ def resolved(extras: str) -> set[str]:
 def main() -> None:
     """Exit with 1 and a line a fault."""
     faults = []
-    for extras in ("[agent,cpu]", "[agent,cpu,openvino]"):
+    for extras in ("[agent,cpu]", "[agent,cpu,openvino,http]"):
         agent = resolved(extras)
         if foreign := agent & NEVER_ON_A_STATION:
             faults.append(f".{extras} brings {', '.join(sorted(foreign))}")

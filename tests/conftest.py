@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,23 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker; the test carries `@pytest.mark.needs("mosquitto")`."""
     with running_mosquitto(tmp_path) as broker:
         yield broker
+
+
+@pytest.fixture
+def ssn_agent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line; return exit code, standard output and standard error."""
+
+    from ssn_agent import cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ssn-agent", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return code or 0, out, err
+
+    return run

@@ -15,7 +15,22 @@ from ssn_agent import __version__
 from ssn_agent.commissioning.commands import app as camera_app
 from ssn_agent.errors import AgentError, SettingsError
 from ssn_agent.inference.settings import EngineName
-from ssn_agent.settings import DEFAULT_PATH, Settings, load_settings
+from ssn_agent.labels.commands import label, labels_app
+from ssn_agent.options import (
+    CameraOption,
+    ConfigOption,
+    LedgerOption,
+    ModelOption,
+    PartOption,
+    ReasonOption,
+    SetOption,
+    SinceOption,
+    UntilOption,
+    VerdictOption,
+    ledger_of,
+    settings_of,
+)
+from ssn_agent.settings import DEFAULT_PATH, Settings
 from ssn_contract.messages import InvalidReason, VerdictKind
 
 if TYPE_CHECKING:
@@ -33,17 +48,8 @@ app.add_typer(camera_app, name="camera")
 app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")
-
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="Settings file (TOML).", envvar="SSN_CONFIG")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting: key.path=value.")
-]
-
-
-def _settings(config: Path, overrides: list[str] | None) -> Settings:
-    return load_settings(config, overrides or [])
+app.add_typer(labels_app, name="labels")
+app.command()(label)
 
 
 def _version(wanted: bool) -> None:
@@ -74,11 +80,11 @@ def run(
     from ssn_agent.processes import Stop, set_crash_rules
     from ssn_agent.supervisor.supervisor import Supervisor
 
-    settings = _settings(config, overrides)
+    settings = settings_of(config, overrides)
     configure(settings.log_level, "supervisor")
     set_crash_rules()
     stop = Stop(interactive=True)
-    again = partial(_settings, config, overrides)
+    again = partial(settings_of, config, overrides)
     Supervisor(settings, again).run(stop, once=once)
 
 
@@ -102,7 +108,7 @@ def status(
     """
     from ssn_agent.metrics.view import code_of, look, render, watch
 
-    folder = _settings(config, None).runtime_dir if runtime_dir is None else runtime_dir.absolute()
+    folder = settings_of(config).runtime_dir if runtime_dir is None else runtime_dir.absolute()
     console = Console()
     metrics = look(folder)
     if as_json:
@@ -133,18 +139,20 @@ def demo(
 @config_app.command("check")
 def config_check(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
     """Say what is wrong with the settings, by file, key and reason."""
+    from ssn_agent.labels.token import check
     from ssn_agent.publish.certificates import load
 
-    settings = _settings(config, overrides)
+    settings = settings_of(config, overrides)
     if settings.broker.tls:
         load(settings.broker)
+    check(settings.http)
     typer.echo(f"{config}: sound; {len(settings.cameras)} camera(s), digest {settings.digest[:12]}")
 
 
 @config_app.command("show")
 def config_show(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
     """Print the settings in force as JSON, without secrets."""
-    settings = _settings(config, overrides)
+    settings = settings_of(config, overrides)
     typer.echo(settings.public_json(indent=2))
 
 
@@ -181,24 +189,13 @@ def bundle_verify(
     )
 
 
-LedgerOption = Annotated[
-    Path | None, typer.Option("--ledger", help="Database file; default: the settings' one.")
-]
-
-
-def _ledger_path(ledger: Path | None, config: Path) -> Path:
-    if ledger is not None:
-        return ledger
-    return _settings(config, None).ledger_path
-
-
 @ledger_app.command("stats")
 def ledger_stats(ledger: LedgerOption = None, config: ConfigOption = DEFAULT_PATH) -> None:
     """Print counts and latencies, by camera."""
     from ssn_agent.ledger.reader import open_ledger, stats
 
     table = Table("camera", "triggers", "PASS", "FAIL", "INVALID", "median ms", "p99 ms", "waiting")
-    for item in stats(open_ledger(_ledger_path(ledger, config))):
+    for item in stats(open_ledger(ledger_of(ledger, config))):
         reasons = ", ".join(
             f"{name} {count}" for name, count in sorted(item.counts.invalid.items())
         )
@@ -213,21 +210,6 @@ def ledger_stats(ledger: LedgerOption = None, config: ConfigOption = DEFAULT_PAT
             str(item.undelivered),
         )
     Console().print(table)
-
-
-SinceOption = Annotated[
-    str | None, typer.Option(help="From this time on: 2026-05-04T06:00 (UTC), or 90m, 8h, 7d ago.")
-]
-UntilOption = Annotated[str | None, typer.Option(help="Before this time, given likewise.")]
-CameraOption = Annotated[str | None, typer.Option(help="Of this camera.")]
-VerdictOption = Annotated[
-    VerdictKind | None, typer.Option(case_sensitive=False, help="With this verdict.")
-]
-ReasonOption = Annotated[InvalidReason | None, typer.Option(help="INVALID for this reason.")]
-ModelOption = Annotated[
-    str | None, typer.Option(help="By this bundle: NAME, NAME-VERSION, or its digest's beginning.")
-]
-PartOption = Annotated[str | None, typer.Option(help="Of the part with this id.")]
 
 
 @ledger_app.command("query")
@@ -249,7 +231,7 @@ def ledger_query(
     from ssn_agent.ledger.reader import open_ledger
 
     wanted = _filter(since, until, camera, verdict, reason, model, part)
-    rows = newest(open_ledger(_ledger_path(ledger, config)), wanted, limit)
+    rows = newest(open_ledger(ledger_of(ledger, config)), wanted, limit)
     if as_lines:
         for row in rows:
             typer.echo(as_json(row))
@@ -289,7 +271,7 @@ def ledger_export(
     from ssn_agent.ledger.reader import open_ledger
 
     wanted = _filter(since, until, camera, verdict, reason, model, part)
-    engine = open_ledger(_ledger_path(ledger, config))
+    engine = open_ledger(ledger_of(ledger, config))
     if out is None:
         export_csv(engine, sys.stdout, wanted)
     else:
@@ -307,7 +289,7 @@ def ledger_backup(
     from ssn_agent.ledger.backup import backup
     from ssn_agent.ledger.reader import open_ledger
 
-    backup(open_ledger(_ledger_path(ledger, config)), out, replace=force)
+    backup(open_ledger(ledger_of(ledger, config)), out, replace=force)
     typer.echo(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, sound", err=True)
 
 

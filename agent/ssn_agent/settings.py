@@ -32,6 +32,7 @@ from pydantic_settings import (
 from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import FitnessSettings, InferenceSettings
+from ssn_agent.labels.settings import HttpSettings
 from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.section import Secret, Section
@@ -111,6 +112,7 @@ class Settings(Section):
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
     metrics: MetricsSettings = MetricsSettings()
+    http: HttpSettings = HttpSettings()
     retention: RetentionSettings = RetentionSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
     """Ledger, heatmaps, and what was found out about engines."""

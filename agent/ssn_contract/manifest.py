@@ -32,7 +32,11 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 def _in_utc(time: datetime) -> datetime:
-    return time.astimezone(timezone.utc)
+    try:
+        return time.astimezone(timezone.utc)
+    except OverflowError as error:
+        msg = f"{time} is no time in UTC"
+        raise ValueError(msg) from error
 
 
 Time = Annotated[

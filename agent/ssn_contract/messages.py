@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ssn_contract.manifest import Digest, Name, Time
 
@@ -20,6 +20,11 @@ Product = Annotated[str, Field(min_length=1, max_length=64)]
 Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """Up to what a reader that holds numbers as doubles takes exactly."""
 Count = Annotated[int, Field(ge=0)]
+
+
+def _whole(number: object) -> object:
+    """Take 42.0 for 42, as JSON Schema does, and writers that know no other numbers mean it."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 _IS_NULL: dict[str, Any] = {"type": "null"}
@@ -221,16 +226,27 @@ class Trigger(_Inward):
     product: Product | None = None
 
 
+MAX_LABEL_BYTES = 16_384
+Goodness = Literal["good", "bad"]
+Labeller = Annotated[str, Field(min_length=1, max_length=120)]
+LabelReason = Annotated[str, Field(max_length=1000)]
+
+
 class Label(_Inward):
     """An operator's word on a verdict, by its key."""
 
+    id: TriggerId | None = None
+    """The sender's own id; a labeller's repeated id is the same label.
+
+    null: what says the same as the labeller's last one on this verdict is the same label.
+    """
     camera: Name
     epoch: UUID
-    sequence: Sequence
-    label: Literal["good", "bad"]
+    sequence: Annotated[Sequence, BeforeValidator(_whole)]
+    label: Goodness
     defect_type: Text | None = None
-    labeller: Annotated[str, Field(min_length=1, max_length=120)]
-    reason: Annotated[str, Field(max_length=1000)] | None = None
+    labeller: Labeller
+    reason: LabelReason | None = None
 
 
 class ModelInForce(_Outward):
@@ -286,7 +302,7 @@ class ProcessStatus(_Outward):
     """A process of the agent's, and how often it was replaced since the agent started."""
 
     name: Text
-    """`ledger`, `inference` or `capture:CAMERA`."""
+    """`ledger`, `inference`, `capture:CAMERA` or `http`."""
     state: Literal["waiting", "starting", "running", "killed", "ended"]
     """waiting: to be started, perhaps after a pause; killed: by the agent, and not gone yet."""
     died: Count
@@ -308,6 +324,15 @@ class SettingsStatus(_Outward):
     """Why the file was not taken over when it was read last."""
 
 
+class LabelCounts(_Outward):
+    """Verdicts in the ledger that people have labelled: what the newest label of each says."""
+
+    good: Count
+    bad: Count
+    disagreements: Count
+    """Of those: where people contradict each other, or the newest label the verdict."""
+
+
 class StationStatus(_Outward):
     """Retained on `status`. The broker publishes `state: offline` as the agent's last will."""
 
@@ -322,6 +347,10 @@ class StationStatus(_Outward):
     """Messages committed and not yet acknowledged by the broker."""
     refused_triggers: Count | None = None
     """Triggers by MQTT that were not understood, since the ledger process started."""
+    labels: LabelCounts | None = None
+    """null where the ledger cannot be read."""
+    refused_labels: Count | None = None
+    """Labels by MQTT that were not taken, likewise: not understood, or of no verdict here."""
     alarms: list[Text]
     cameras: list[CameraStatus]
     processes: list[ProcessStatus] = []

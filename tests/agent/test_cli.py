@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ssn_agent import cli
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.inference.engines.available import why_not
 from ssn_agent.ledger.stream import follow
@@ -23,24 +22,6 @@ from support.records import EPOCH, FRAME, START_UTC_NS, judged, new_journal, tri
 SOUND = "[cameras.left.source]\nkind = 'folder'\npath = '/images'\n"
 
 Result = tuple[int, str, str]
-
-
-@pytest.fixture
-def ssn_agent(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
-    """Run the command line; return exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ssn-agent", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

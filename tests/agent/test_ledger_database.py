@@ -148,7 +148,7 @@ def test_any_file_name_is_taken_as_it_is_for_writing_and_for_reading(
     with open_database(path, read_only=True).connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM triggers")).scalar() == 0
     with sqlite3.connect(path) as plain:
-        assert plain.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+        assert plain.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
 
 
 def test_a_reader_cannot_write(engine: Engine, tmp_path: Path) -> None:

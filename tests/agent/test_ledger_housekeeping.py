@@ -20,6 +20,7 @@ from ssn_agent.ledger.retention import GRACE_S, SPARE_BYTES
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
+from support.labelled import label_writer, said
 from support.ledgers import decided, open_writer, rows, settings_in
 from support.records import EPOCH, FRAME, judged, new_journal
 
@@ -92,6 +93,22 @@ def test_old_verdicts_go_with_all_that_hangs_on_them_and_their_counts_stay(
     assert counted(settings) == {"triggers": 3, "verdicts": 3, "defects": 3, "outbox": 6}
     assert writer.counts("left", EPOCH).failed == AT_ONCE + 8
     assert retention.alarm() is None
+
+
+def test_labels_that_go_for_lack_of_room_are_an_alarm(
+    settings: Settings, writer: LedgerWriter, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(settings, writer, journal, [11.0, 11.0, 0.0])
+    label_writer(settings).write([said(1, "bad"), said(2, "good")])
+    retention = VerdictRetention(settings)
+    retention.turn(0.0)
+    assert kept(settings) == [1, 2, 3]
+    assert retention.labels_alarm() is None
+    monkeypatch.setattr(housekeeping, "must_shrink", lambda *_: True)
+    retention.look_again()
+    retention.turn(0.0)
+    assert kept(settings) == [3]
+    assert "2 labels are deleted" in str(retention.labels_alarm())
 
 
 def test_a_verdict_that_the_broker_has_not_taken_is_never_deleted(

@@ -93,3 +93,20 @@ def test_the_way_back_drops_the_times_of_frames_and_keeps_their_triggers(first: 
     assert read(first, "SELECT DISTINCT frame_id FROM triggers") == [(7,)]
     migrate(first)
     assert read(first, "SELECT captured_at, frame_id FROM triggers LIMIT 1") == [(None, 7)]
+
+
+def test_the_way_back_drops_the_labels_and_keeps_every_verdict(first: Engine) -> None:
+    migrate(first)
+    before = read(first, "SELECT * FROM verdicts")
+    with first.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO labels (trigger_id, label, labeller, labelled_at, source) "
+                "VALUES (1, 'bad', 'm.weber', '2026-01-01', 'cli')"
+            )
+        )
+    downgrade(first, "0003")
+    assert "labels" not in inspect(first).get_table_names()
+    assert read(first, "SELECT * FROM verdicts") == before
+    migrate(first)
+    assert read(first, "SELECT * FROM labels") == []

@@ -121,6 +121,8 @@ ONLINE: dict[str, Any] = {
     "ledger": "ok",
     "undelivered": 0,
     "refused_triggers": 0,
+    "labels": {"good": 12, "bad": 5, "disagreements": 2},
+    "refused_labels": 1,
     "alarms": [],
     "cameras": [CAMERA],
     "processes": PROCESSES,
@@ -133,6 +135,8 @@ OFFLINE = {
     "ledger": None,
     "undelivered": None,
     "refused_triggers": None,
+    "labels": None,
+    "refused_labels": None,
     "cameras": [],
     "processes": [],
     "settings": None,
@@ -178,6 +182,7 @@ METRICS: dict[str, Any] = {
 SILENT: dict[str, Any] = {
     **METRICS,
     **dict.fromkeys(("ledger", "undelivered", "refused_triggers", "report_age_s")),
+    **dict.fromkeys(("labels", "refused_labels")),
     **dict.fromkeys(("broker_connected", "published", "undeliverable", "commit", "delivery")),
     "alarms": ["ledger: has not reported yet"],
     "cameras": [],
@@ -215,6 +220,7 @@ MALFORMED = {
     "problem": "pixels: 100 bytes; 480 x 640 x 3 are 921600",
 }
 LABEL: dict[str, Any] = {
+    "id": "tablet3-000017",
     "camera": "top",
     "epoch": EPOCH,
     "sequence": 42,
@@ -350,7 +356,11 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "malformed": MALFORMED,
         "malformed-without-id": {**MALFORMED, "id": None},
     },
-    "label": {"bad": LABEL, "good": {**LABEL, "label": "good", "defect_type": None}},
+    "label": {
+        "bad": LABEL,
+        "good": {**LABEL, "id": None, "label": "good", "defect_type": None},
+        "without-id": {k: v for k, v in LABEL.items() if k != "id"},
+    },
     "manifest": {
         "weak": MANIFEST,
         "weak-lean": {**MANIFEST, "head": "lean", "variant": None},
@@ -452,9 +462,11 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
     },
     "label": {
         "unknown-field": {**LABEL, "score": 0.5},
+        "id-empty": {**LABEL, "id": ""},
         "unknown-label": {**LABEL, "label": "ugly"},
         "without-epoch": {k: v for k, v in LABEL.items() if k != "epoch"},
         "sequence-as-text": {**LABEL, "sequence": "42"},
+        "sequence-not-whole": {**LABEL, "sequence": 42.5},
         "without-labeller": {k: v for k, v in LABEL.items() if k != "labeller"},
     },
     "manifest": {

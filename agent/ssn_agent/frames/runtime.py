@@ -31,6 +31,11 @@ class RuntimeFiles:
         return self.root / f"{sha256(camera.encode()).hexdigest()[:8]}.parts"
 
     @property
+    def labels(self) -> Path:
+        """Return the socket on which the ledger process takes labels."""
+        return self.root / "labels.socket"
+
+    @property
     def settings(self) -> Path:
         """Return the settings in force, as the supervisor resolved them; readable by us alone."""
         return self.root / "settings.json"
@@ -51,7 +56,7 @@ class RuntimeFiles:
         return self.root / "agent.lock"
 
     def heartbeat(self, process: str) -> Path:
-        """Return the heartbeat of a process: `ledger`, `inference` or `capture:CAMERA`."""
+        """Return the heartbeat of a process: `ledger`, `inference`, `capture:CAMERA`, `http`."""
         return self.root / f"{process}.heartbeat"
 
     @property

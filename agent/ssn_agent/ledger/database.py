@@ -26,14 +26,15 @@ def open_database(path: Path, *, read_only: bool = False, synced: bool = True) -
     """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL).
 
     Where it need not be `synced`, a power cut may undo the last commits, and nobody waits for them.
-    Such an engine keeps no connection: SQLite has all connections of a process share a file's log,
-    and one that stays open would keep the writer from a file system that was mounted anew.
+    Such an engine keeps no connection, nor does one that only reads: SQLite has all connections of
+    a process share a file's log, and one that stays open would keep the writer from a file system
+    that was mounted anew.
     """
     database, query = str(path), {}
     if read_only:
         database, query = f"file:{quote(str(path))}", {"mode": "ro", "uri": "true"}
     url = URL.create("sqlite", database=database, query=query)
-    engine = create_engine(url, poolclass=None if synced else NullPool)
+    engine = create_engine(url, poolclass=None if synced and not read_only else NullPool)
 
     def configure(connection: Any, record: object) -> None:
         del record

@@ -7,16 +7,17 @@ does not shrink, and nothing is moved about to make it.
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Select, delete, func, select, text
+from sqlalchemy import Connection, Engine, Select, delete, exists, func, select, text
 
 from ssn_agent.ledger.database import translated
 from ssn_agent.ledger.retention import LedgerSize
-from ssn_agent.ledger.tables import DefectRow, OutboxRow, TriggerRow, VerdictRow
+from ssn_agent.ledger.tables import DefectRow, LabelRow, OutboxRow, TriggerRow, VerdictRow
 
 AT_ONCE = 50
 """Verdicts a transaction: milliseconds."""
 
 _OLDEST = select(TriggerRow.id, TriggerRow.triggered_at).limit(AT_ONCE)
+_UNLABELLED = ~exists().where(LabelRow.trigger_id == TriggerRow.id)
 _NEWEST = select(func.max(TriggerRow.id))
 _WAITING = (
     select(OutboxRow.trigger_id)
@@ -35,18 +36,24 @@ class Deletion:
     def __init__(self, engine: Engine) -> None:
         """Take an engine of the ledger that no other thread uses."""
         self._engine = engine
+        self.labels = 0
+        """Labels that have gone with their verdicts."""
 
     def delete_before(self, before: datetime) -> list[datetime]:
         """Delete some verdicts that were triggered before a time; return their times.
 
-        Raises LedgerError.
+        What people have labelled stays. Raises LedgerError.
         """
         by_time = _OLDEST.where(TriggerRow.triggered_at < before).order_by(TriggerRow.triggered_at)
-        return self._delete(by_time)
+        return self._delete(by_time.where(_UNLABELLED))
 
     def delete_oldest(self) -> list[datetime]:
-        """Delete some of the oldest verdicts; return their times. Raises LedgerError."""
-        return self._delete(_OLDEST.order_by(TriggerRow.id))
+        """Delete some of the oldest verdicts; return their times. Raises LedgerError.
+
+        What people have labelled goes last, and its labels with it.
+        """
+        oldest = _OLDEST.order_by(TriggerRow.id)
+        return self._delete(oldest.where(_UNLABELLED)) or self._delete(oldest)
 
     def size(self) -> LedgerSize:
         """Return the size of the database. Raises LedgerError."""
@@ -62,8 +69,8 @@ class Deletion:
             found = connection.execute(query).all()
             end = _end(connection) if found else 0
             gone = {row.id: row.triggered_at for row in found if row.id < end}
-            if gone:
-                _delete_all(connection, list(gone))
+            labels = _delete_all(connection, list(gone)) if gone else 0
+        self.labels += labels
         return list(gone.values())
 
 
@@ -74,7 +81,10 @@ def _end(connection: Connection) -> int:
     return newest if waiting is None else min(newest, waiting)
 
 
-def _delete_all(connection: Connection, ids: Sequence[int]) -> None:
+def _delete_all(connection: Connection, ids: Sequence[int]) -> int:
+    """Delete verdicts with all that hangs on them; return how many labels went."""
+    labels = connection.execute(delete(LabelRow).where(LabelRow.trigger_id.in_(ids))).rowcount
     for table in (OutboxRow, DefectRow, VerdictRow):
         connection.execute(delete(table).where(table.trigger_id.in_(ids)))
     connection.execute(delete(TriggerRow).where(TriggerRow.id.in_(ids)))
+    return labels

@@ -54,7 +54,7 @@ class Housekeeping:
 
     def alarms(self) -> list[str]:
         """Say what people should know of it."""
-        found = self._images.alarm(), self._verdicts.alarm()
+        found = self._images.alarm(), self._verdicts.alarm(), self._verdicts.labels_alarm()
         return [text for text in found if text is not None]
 
 
@@ -136,6 +136,16 @@ class VerdictRetention:
         """Say that verdicts had to go before their time."""
         return early_alarm(self._early, datetime.now(timezone.utc), self.settings)
 
+    def labels_alarm(self) -> str | None:
+        """Say that labels had to go, until the next start: the newest of them may be old."""
+        gone = self._deletion.labels
+        if not gone:
+            return None
+        return (
+            f"ledger: no room; {gone} labels are deleted with their verdicts: make room "
+            "(retention.ledger_gib, the disk)"
+        )
+
     def turn(self, short_s: float) -> None:
         """Delete a few verdicts where some have to go. Raises LedgerDamaged."""
         if time.monotonic() < self._next_at:
@@ -148,11 +158,14 @@ class VerdictRetention:
 
     def _delete(self, short_s: float) -> None:
         before = oldest_kept(datetime.now(timezone.utc), self.settings.verdict_days)
+        labels = self._deletion.labels
         gone = self._deletion.delete_before(before)
         if not gone and must_shrink(self._deletion.size(), short_s, self.settings):
             gone = self._deletion.delete_oldest()
             if gone:
                 self._note_early(max(gone))
+        if self._deletion.labels > labels:
+            logger().error("labels have to go", labels=self._deletion.labels)
         self._gone += len(gone)
         if not gone:
             self._next_at = time.monotonic() + VERDICTS_S

@@ -26,10 +26,12 @@ from ssn_agent.frames.layout import Decision
 from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.labels.intake import LabelIntake
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.figures import Figures
 from ssn_agent.ledger.housekeeping import Housekeeping
+from ssn_agent.ledger.label_writer import LabelWriter
 from ssn_agent.ledger.seal import seal
 from ssn_agent.ledger.status import (
     model_in_force,
@@ -97,6 +99,9 @@ class LedgerProcess:
             {n: (self._topics.trigger(n), files.triggers(n)) for n in triggered},
             self._link.acknowledge,
         )
+        labels = LabelWriter(self._engine, str(settings.station))
+        topic = self._topics.label
+        self._labels = LabelIntake(topic, files.labels, self._link.acknowledge, labels)
         self._ledger_problem: str | None = None
         self._retry_at = 0.0
         self._outbox_problem: str | None = None
@@ -117,7 +122,7 @@ class LedgerProcess:
         Return whether every trigger has its verdict in the ledger.
         """
         offline = offline_status(self._settings).model_dump_json()
-        self._link.start(self._topics.status, offline, self._triggers.topics)
+        self._link.start(self._topics.status, offline, [self._labels.topic, *self._triggers.topics])
         while not stop:
             self._turn()
         deadline_ms = max(camera.deadline_ms for camera in self._settings.cameras.values())
@@ -138,7 +143,9 @@ class LedgerProcess:
         self._heart.beat(DISK_S)
         self._heed_reload()
         for event in self._link.events():
-            if isinstance(event, Arrived | Subscribed):
+            if isinstance(event, Arrived) and event.topic.endswith("/label"):
+                self._labels.take(event)
+            elif isinstance(event, Arrived | Subscribed):
                 self._triggers.take(event)
             else:
                 self._outbox.take(event)
@@ -150,6 +157,7 @@ class LedgerProcess:
         self._integrity.turn()
         self._write()
         self._heart.beat(DISK_S)
+        self._labels.turn(can_write=self._is_migrated and time.monotonic() >= self._retry_at)
         self._keep_late_results()
         self._report()  # first: a backlog would leave it no room at a broker that takes few at once
         self._deliver()
@@ -315,18 +323,24 @@ class LedgerProcess:
         """Put it into a file for the endpoint and `ssn-agent status`; return it for the broker."""
         problem = self._ledger_problem or self._outbox_problem
         try:
-            undelivered = self._writer.count_undelivered()
+            undelivered, labels = self._writer.count_undelivered(), self._labels.counts()
             self._figures.ask_delays(self._writer)
         except LedgerError as error:
-            undelivered, problem = None, str(error)
+            undelivered, labels, problem = None, None, str(error)
         status = station_status(
             self._settings,
             self._streams,
             ledger_problem=problem,
             broker_problem=self._outbox.problem or self._triggers.problem or self._link.problem,
             refused_triggers=self._triggers.refused,
+            labels=labels,
+            refused_labels=self._labels.refused,
             undelivered=undelivered,
-            ledger_alarms=[*alarms(self._settings.ledger_path), *self._housekeeping.alarms()],
+            ledger_alarms=[
+                *alarms(self._settings.ledger_path),
+                *self._housekeeping.alarms(),
+                *self._labels.alarms(),
+            ],
         )
         connected = self._outbox.connected
         metrics = self._figures.message(status, self._streams, broker_connected=connected)
@@ -355,6 +369,7 @@ class LedgerProcess:
         said = self._link.publish(self._topics.status, text, retain=True) is not None
         self._link.stop(with_will=not said)
         self._triggers.close()
+        self._labels.close()
         self._writer.close()
         try:
             seal(self._settings.ledger_path)

@@ -8,14 +8,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, Row, func, or_, select
 
 from ssn_agent.atomic import atomic_text
 from ssn_agent.errors import UsageError
 from ssn_agent.ledger.database import translated
-from ssn_agent.ledger.tables import DefectRow, OutboxRow, Stream, TriggerRow, VerdictRow
-from ssn_contract.messages import InvalidReason, VerdictKind
+from ssn_agent.ledger.label_query import labels_of
+from ssn_agent.ledger.tables import (
+    DefectRow,
+    LabelRow,
+    OutboxRow,
+    Stream,
+    TriggerRow,
+    VerdictRow,
+)
+from ssn_contract.http import LedgerEntry, LedgerEntryInFull, LedgerPage
+from ssn_contract.messages import DefectRegion, InvalidReason, VerdictKind
 
 COLUMNS = (
     "station",
@@ -61,6 +71,7 @@ class Filter:
     model: str | None = None
     """A bundle's name, NAME-VERSION, or how its digest begins."""
     part: str | None = None
+    station: str | None = None
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
         """Yield what a row must meet."""
@@ -82,6 +93,8 @@ class Filter:
             )
         if self.part is not None:
             yield TriggerRow.part_id == self.part
+        if self.station is not None:
+            yield Stream.station == self.station
 
 
 EVERYTHING = Filter()
@@ -109,6 +122,49 @@ def newest(engine: Engine, wanted: Filter, limit: int) -> list[Row[Any]]:
     query = _select(wanted).order_by(TriggerRow.id.desc()).limit(limit)
     with translated(engine), engine.connect() as connection:
         return list(connection.execute(query))
+
+
+def page(engine: Engine, wanted: Filter, before: int | None, limit: int) -> LedgerPage:
+    """Return the newest verdicts, those before a cursor where there is one. Raises LedgerError."""
+    query = _labelled(_select(wanted)).order_by(TriggerRow.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(TriggerRow.id < before)
+    with translated(engine), engine.connect() as connection:
+        found = list(connection.execute(query))
+    entries = [LedgerEntry.model_validate(row._asdict()) for row in found[:limit]]
+    return LedgerPage(entries=entries, next=found[limit - 1].row if len(found) > limit else None)
+
+
+def entry(
+    engine: Engine, station: str, camera: str, epoch: UUID, sequence: int
+) -> LedgerEntryInFull | None:
+    """Return a verdict by its key, with all that hangs on it; None: it is not there.
+
+    Raises LedgerError.
+    """
+    query = _labelled(_select(EVERYTHING)).where(
+        Stream.station == station,
+        Stream.camera == camera,
+        Stream.epoch == epoch,
+        TriggerRow.sequence == sequence,
+    )
+    with translated(engine), engine.connect() as connection:
+        row = connection.execute(query).first()
+        if row is None:
+            return None
+        regions = select(DefectRow.__table__).where(DefectRow.trigger_id == row.row)
+        found = connection.execute(regions.order_by(DefectRow.id))
+        return LedgerEntryInFull(
+            **row._asdict(),
+            regions=[DefectRegion.model_validate(region._asdict()) for region in found],
+            labels=labels_of(connection, row.row),
+        )
+
+
+def newest_key(engine: Engine, wanted: Filter) -> tuple[UUID, int] | None:
+    """Return epoch and number of the newest such verdict. Raises LedgerError."""
+    found = newest(engine, wanted, 1)
+    return (found[0].epoch, found[0].sequence) if found else None
 
 
 def as_json(row: Row[Any]) -> str:
@@ -160,7 +216,7 @@ def _select(wanted: Filter) -> Any:
     columns = []
     for name in COLUMNS:
         owner = next((t for t in (Stream, TriggerRow, VerdictRow) if hasattr(t, name)), None)
-        columns.append(special[name] if owner is None else getattr(owner, name))
+        columns.append(special[name].label(name) if owner is None else getattr(owner, name))
     return (
         select(*columns)
         .select_from(TriggerRow)
@@ -168,6 +224,19 @@ def _select(wanted: Filter) -> Any:
         .join(VerdictRow, VerdictRow.trigger_id == TriggerRow.id)
         .where(*wanted.conditions())
     )
+
+
+def _labelled(query: Any) -> Any:
+    """Add the row's number and the newest label."""
+    newest = (
+        select(LabelRow.label)
+        .where(LabelRow.trigger_id == TriggerRow.id)
+        .order_by(LabelRow.id.desc())
+        .limit(1)
+        .correlate(TriggerRow)
+        .scalar_subquery()
+    )
+    return query.add_columns(newest.label("label"), TriggerRow.id.label("row"))
 
 
 def _cell(value: object) -> object:

@@ -9,7 +9,8 @@ In this order:
    growing: the oldest verdicts make room for new ones, and an alarm says so. Not at once, for a
    disk that something else has filled for a while should cost no verdict.
 
-A verdict whose messages wait for the broker never goes.
+A verdict whose messages wait for the broker never goes. One that people have labelled does not go
+by age, and after all others where there is no room: nobody says it again.
 """
 
 from dataclasses import dataclass

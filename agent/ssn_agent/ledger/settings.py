@@ -18,7 +18,8 @@ class RetentionSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     verdict_days: Days = 90.0
-    """Long, for nobody gets a verdict back: where there is less room, an alarm says so."""
+    """Long, for nobody gets a verdict back: where there is less room, an alarm says so. Those that
+    people have labelled stay, as long as `ledger_gib` has room for them."""
     ledger_gib: Gib = 20.0
     """What the ledger may hold; its file and what SQLite keeps beside it are a little larger."""
     heatmap_days: Days = 30.0

@@ -10,7 +10,13 @@ from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import SupervisorNote
-from ssn_contract.messages import BundleRef, CameraStatus, ModelInForce, StationStatus
+from ssn_contract.messages import (
+    BundleRef,
+    CameraStatus,
+    LabelCounts,
+    ModelInForce,
+    StationStatus,
+)
 from ssn_contract.topics import Station
 
 
@@ -22,6 +28,8 @@ def station_status(
     broker_problem: str | None,
     undelivered: int | None,
     refused_triggers: int,
+    labels: LabelCounts | None = None,
+    refused_labels: int = 0,
     ledger_alarms: Sequence[str] = (),
 ) -> StationStatus:
     """Return the status of a station that is online, but for what the supervisor says."""
@@ -39,6 +47,8 @@ def station_status(
         ledger="faulty" if ledger_problem else "ok",
         undelivered=undelivered,
         refused_triggers=refused_triggers,
+        labels=labels,
+        refused_labels=refused_labels,
         alarms=[alarm[:200] for alarm in alarms],
         cameras=[_camera(name, s) for name, s in streams.items() if s.is_counted],
     )

@@ -168,6 +168,24 @@ class OutboxRow(Base):
     )
 
 
+class LabelRow(Base):
+    """What somebody said of a verdict. Never changed: the newest one (the highest id) counts."""
+
+    __tablename__ = "labels"
+    __table_args__ = (UniqueConstraint("labeller", "message_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trigger_id: Mapped[int] = mapped_column(ForeignKey("triggers.id"), index=True)
+    label: Mapped[str] = mapped_column(String(4))
+    defect_type: Mapped[str | None] = mapped_column(String(200))
+    labeller: Mapped[str] = mapped_column(String(120))
+    reason: Mapped[str | None] = mapped_column(String(1000))
+    labelled_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    source: Mapped[str] = mapped_column(String(8))
+    message_id: Mapped[str | None] = mapped_column(String(120))
+    """The sender's own, so that a repeated message makes no second row."""
+
+
 class SettingsChange(Base):
     """Settings that came into force: the newest row holds those in force."""
 

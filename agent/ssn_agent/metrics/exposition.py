@@ -35,6 +35,7 @@ class _Station(Collector):
         metrics = self._read()
         yield from _station(metrics)
         yield from _messages(metrics)
+        yield from _labels(metrics)
         yield from _cameras(metrics.cameras)
         yield from _processes(metrics)
 
@@ -54,6 +55,17 @@ def _station(m: StationMetrics) -> Iterator[Metric]:
         yield _one("ssn_disk_size_bytes", "Size of the ledger's file system.", m.disk_size_bytes)
 
 
+def _labels(m: StationMetrics) -> Iterator[Metric]:
+    if m.labels is None:
+        return
+    labelled = _gauge("ssn_labelled_verdicts", "Verdicts by their newest label.", ["label"])
+    labelled.add_metric(["good"], m.labels.good)
+    labelled.add_metric(["bad"], m.labels.bad)
+    yield labelled
+    text = "Labelled verdicts on which people, or the newest label and the agent, disagree."
+    yield _one("ssn_label_disagreements", text, m.labels.disagreements)
+
+
 def _messages(m: StationMetrics) -> Iterator[Metric]:
     if m.undelivered is not None:
         text = "Messages committed and not yet acknowledged by the broker."
@@ -62,6 +74,7 @@ def _messages(m: StationMetrics) -> Iterator[Metric]:
         ("ssn_published_messages", "Messages that the broker has acknowledged.", m.published),
         ("ssn_undeliverable_messages", "Messages given up; the log says why.", m.undeliverable),
         ("ssn_refused_triggers", "Triggers by MQTT that were not understood.", m.refused_triggers),
+        ("ssn_refused_labels", "Labels by MQTT that were not taken.", m.refused_labels),
     ):
         if count is not None:
             yield CounterMetricFamily(name, text, value=count)

@@ -51,7 +51,7 @@ class TriggerForwarder:
         self.refused = 0
         """Messages that were not understood."""
         self.problem: str | None = None
-        """Which triggers the broker does not let us read; None while all is well."""
+        """Which triggers or labels the broker does not let us read; None while all is well."""
 
     @property
     def topics(self) -> list[str]:
@@ -68,7 +68,7 @@ class TriggerForwarder:
         if isinstance(event, Subscribed):
             self.problem = event.refusal
             if event.refusal is not None:
-                logger().error("triggers not subscribed", problem=event.refusal)
+                logger().error("triggers or labels not subscribed", problem=event.refusal)
             return
         try:
             camera, trigger = self._read(event)

@@ -21,3 +21,5 @@ class MemorySettings(BaseModel):
     """A runtime with a bundle a camera; CUDA alone takes over 1000 of the host's memory."""
     ledger_mib: Mib = 512
     """The outbox's window, SQLite's cache."""
+    http_mib: Mib = 256
+    """The HTTP API with 16 requests at once."""

@@ -1,14 +1,13 @@
 """The service's main process: prepares the ledger, starts the others, replaces what dies or hangs.
 
 The end, in this order, so that nothing accepted is left without a verdict: captures stop taking
-frames; the ledger process closes what is pending, with inference still at work, and drains to the
-broker; then inference ends.
+frames, and the HTTP API requests; the ledger process closes what is pending, with inference still
+at work, and drains to the broker; then inference ends.
 
 Systemd is told that all is well at each turn, but not while a killed child cannot be buried. SIGHUP
 has the settings read again: what may change at run time is handed to the processes.
 """
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -17,7 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from ssn_agent.errors import AgentError, UsageError
+from ssn_agent.errors import AgentError
+from ssn_agent.frames.lock import take_runtime
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.log import configure, logger
 from ssn_agent.metrics.endpoint import Endpoint
@@ -31,8 +31,6 @@ from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_agent.supervisor.systemd import Systemd
 
 TICK_S = 0.05
-LOCK_S = 0.2
-"""`ssn-agent status` holds the lock for a moment, to see whether anybody else does."""
 PAUSE_S = 1.0
 """Where a turn comes so much later, this process was held up itself, and perhaps all were."""
 UNBURIED_S = 30.0
@@ -55,7 +53,7 @@ class Supervisor:
         Raises UsageError where an agent runs there already.
         """
         self._files = RuntimeFiles(settings.runtime_dir)
-        self._lock = _take(self._files)
+        self._lock = take_runtime(self._files)
         self._in_force = SettingsInForce(settings, again, self._files.settings)
         self._systemd = Systemd()
         resolved = str(self._files.settings)
@@ -85,6 +83,11 @@ class Supervisor:
             )
             for camera in settings.cameras
         ]
+        self._http = (
+            [Child("http", [module("labels"), resolved, parent], heart("http"), memory.http_mib)]
+            if settings.http.port is not None
+            else []
+        )
         self._note: SupervisorNote | None = None
         self._endpoint: Endpoint | None = None
         self._turned_at = time.monotonic()
@@ -104,7 +107,7 @@ class Supervisor:
         while not stop:
             self._begin_turn()
             self._heed_reload()
-            self._tend([self._ledger, self._inference])
+            self._tend([self._ledger, self._inference, *self._http])
             if self._ledger.exit_code == LEDGER_DAMAGED:
                 self._begin_anew()
             if self._files.inference_ready.exists() or time.monotonic() >= cameras_start_at:
@@ -117,7 +120,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [self._ledger, self._inference, *self._captures]
+        return [self._ledger, self._inference, *self._captures, *self._http]
 
     def _tend(self, children: Iterable[Child]) -> None:
         """Take the next step with some of the children, and say how all of them are."""
@@ -128,6 +131,7 @@ class Supervisor:
         unburied = (
             child.rule.state is State.KILLED and now - child.rule.since > UNBURIED_S
             for child in self._children
+            if child not in self._http  # the line can do without it
         )
         if not any(unburied):
             self._systemd.well(now)
@@ -199,14 +203,14 @@ class Supervisor:
         Raises AgentError.
         """
         self._systemd.stopping()
-        end_all(self._captures, CAPTURE_STOP_S)
+        end_all([*self._http, *self._captures], CAPTURE_STOP_S)
         end_all([self._inference], INFERENCE_STOP_S)
         msg = "the ledger was damaged and is set aside (see the log); start the agent again"
         raise AgentError(msg)
 
     def _end(self) -> None:
         self._systemd.stopping()
-        end_all(self._captures, CAPTURE_STOP_S)
+        end_all([*self._http, *self._captures], CAPTURE_STOP_S)
         closed = self._end_ledger()
         end_all([self._inference], INFERENCE_STOP_S)
         if not closed:
@@ -238,29 +242,3 @@ class Supervisor:
             time.sleep(TICK_S)
         end_all([self._ledger], 0.0)
         return False
-
-
-def _take(files: RuntimeFiles) -> int:
-    """Make the runtime directory and lock it; the lock goes with the process."""
-    try:
-        files.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        msg = f"{files.root}: cannot be used as runtime_dir ({error.strerror}); set another"
-        raise UsageError(msg) from error
-    ends_at = time.monotonic() + LOCK_S
-    while not _locked(lock):
-        if time.monotonic() >= ends_at:
-            os.close(lock)
-            msg = f"{files.root}: an agent runs here already; stop it, or set another runtime_dir"
-            raise UsageError(msg)
-        time.sleep(TICK_S)
-    return lock
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,0 +1,129 @@
+"""The HTTP API on its socket: uvicorn, with every connection bounded in time, number and size.
+
+It speaks no TLS: beyond this machine a proxy does, which has the certificates and their renewal.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ssn_agent.errors import AgentError, SettingsError
+from ssn_agent.frames.heartbeat import Heartbeat
+from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.labels.api import Routes, make_api
+from ssn_agent.labels.guard import Guard
+from ssn_agent.labels.handover import hand_over
+from ssn_agent.labels.token import Token
+from ssn_agent.ledger.database import open_database
+from ssn_agent.ledger.label_writer import Said
+from ssn_agent.log import configure, logger
+from ssn_agent.processes import Stop, reload_asked_by
+from ssn_agent.settings import Settings, read_resolved
+from ssn_contract.http import LabelAnswer
+from ssn_contract.messages import Label
+
+TICK_S = 0.1
+CONNECTION_S = 10.0
+"""From its first byte to its last: who is slow, or says nothing, holds nobody up for longer."""
+MAX_CONNECTIONS = 32
+MAX_HEADER_BYTES = 16_384
+BACKLOG = 64
+STOP_S = 3.0
+
+
+class HttpServer:
+    """Serves until asked to stop."""
+
+    def __init__(self, settings: Settings, files: RuntimeFiles, heart: Heartbeat) -> None:
+        """Read the token and bind. Raises AgentError."""
+        http = settings.http
+        if http.port is None or http.token_file is None:
+            raise SettingsError("http.port is not set: there is nothing to serve")
+        self._files = files
+        self._heart = heart
+        self._token = Token(http.token_file)
+        routes = Routes(
+            open_database(settings.ledger_path, read_only=True),
+            str(settings.station),
+            settings.heatmap_dir,
+            partial(_keep, files.labels),
+        )
+        self._socket = _bound(str(http.host), http.port)
+        self._server = _Server(
+            uvicorn.Config(
+                Guard(make_api(routes), self._token, http.requests_per_s),
+                http=_Connection,
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=int(STOP_S),
+            )
+        )
+        logger().info("the HTTP API is served", address=f"{http.host}:{http.port}")
+
+    def run(self, stop: Stop) -> None:
+        """Serve."""
+        asyncio.run(self._run(stop))
+
+    async def _run(self, stop: Stop) -> None:
+        tending = asyncio.create_task(self._tend(stop))
+        await self._server.serve([self._socket])
+        await tending
+
+    async def _tend(self, stop: Stop) -> None:
+        """Beat, and heed signals, from within the loop that serves: so it is that which lives."""
+        while not stop:
+            self._heart.beat()
+            self._heed_reload()
+            await asyncio.sleep(TICK_S)
+        self._heart.beat()
+        self._server.should_exit = True
+
+    def _heed_reload(self) -> None:
+        if reload_asked_by() is None:
+            return
+        try:
+            configure(read_resolved(self._files.settings).log_level, "http")
+            self._token.read_again()
+        except SettingsError as error:
+            logger().error("the token stays as it was", problem=str(error))
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `Stop`: Ctrl-C is the supervisor's."""
+        yield
+
+
+class _Connection(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
+        """Give it its time."""
+        super().connection_made(transport)
+        self.loop.call_later(CONNECTION_S, transport.abort)
+
+
+def _keep(socket_file: Path, label: Label) -> LabelAnswer:
+    return hand_over(socket_file, Said(label, "http"))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        msg = f"{host}:{port}: cannot be used ({error.strerror}); change http.port or http.host"
+        raise AgentError(msg) from error
