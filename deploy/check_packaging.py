@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NEVER_ON_A_STATION = {"torch", "torchvision", "timm", "scikit-learn", "onnx", "opencv-python"}
+NEVER_ON_A_STATION = {
+    *("torch", "torchvision", "timm", "scikit-learn", "onnx", "opencv-python"),
+    "cryptography",  # it verifies without, and signs nothing
+}
 CONTRACT_BRINGS = {
     "ssn-inspect",
     "pydantic",

@@ -4,6 +4,7 @@
     ├── UsageError            wrong use: exit code 2
     │   └── SettingsError     settings that do not hold together
     ├── BundleError           a bundle that is damaged, unsafe or made for another contract
+    ├── ChannelError          a channel that is away, or serves what it must not
     ├── EngineError           an inference engine that does not start or answers wrongly
     ├── ImageError            bytes that are no image we can judge
     ├── CameraError           a source that does not open or stopped answering
@@ -15,7 +16,7 @@
     └── BrokerError           the line to the broker: certificates, the demo's broker
 
 A message says what happened, to what, and what to do. Foreign exceptions (cv2, onnxruntime,
-sqlalchemy, paho) are translated in the one module that imports the library.
+sqlalchemy, paho, tuf) are translated in the one module that imports the library.
 """
 
 from pydantic import ValidationError
@@ -42,6 +43,10 @@ class SettingsError(UsageError):
 
 class BundleError(AgentError):
     """A bundle that cannot be trusted or used."""
+
+
+class ChannelError(AgentError):
+    """A channel that cannot be reached, or serves what is altered, old, or not rightly signed."""
 
 
 class EngineError(AgentError):

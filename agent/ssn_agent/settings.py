@@ -29,6 +29,7 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
+from ssn_agent.bundles.settings import ChannelSettings
 from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.settings import FitnessSettings, InferenceSettings
@@ -109,13 +110,15 @@ class Settings(Section):
 
     station: Station = Station()
     broker: BrokerSettings = BrokerSettings()
+    channel: ChannelSettings | None = None
+    """None: bundles come here by hand."""
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
     metrics: MetricsSettings = MetricsSettings()
     http: HttpSettings = HttpSettings()
     retention: RetentionSettings = RetentionSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
-    """Ledger, heatmaps, and what was found out about engines."""
+    """Ledger, heatmaps, pulled bundles, and what was found out about engines."""
     runtime_dir: Path = DEFAULT_RUNTIME_DIR
     """Mapped files and sockets; on a memory file system, kept over a restart of the service."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -154,6 +157,16 @@ class Settings(Section):
     def engine_dir(self) -> Path:
         """Return the folder of what was found out about engines, and of what they build."""
         return self.data_dir / "engines"
+
+    @property
+    def bundle_dir(self) -> Path:
+        """Return the folder of bundles that came from the channel."""
+        return self.data_dir / "bundles"
+
+    @property
+    def channel_dir(self) -> Path:
+        """Return the folder of the channel's metadata that was believed last."""
+        return self.data_dir / "channel"
 
     @property
     def digest(self) -> str:

@@ -30,6 +30,8 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """A lower-case name that may be a level of an MQTT topic, a folder and a part of a file name."""
 
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
+
 
 def _in_utc(time: datetime) -> datetime:
     try:
@@ -174,7 +176,7 @@ class Manifest(_Model):
 
     schema_version: Literal[1] = 1
     name: Name
-    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
+    version: Version
     created_at: Time
     trainer: str
     """Name and version of the program that made it."""

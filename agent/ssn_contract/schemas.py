@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from ssn_contract.channel import ChannelBundle
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import Label, ModelInForce, StationStatus, Trigger, Verdict
 from ssn_contract.metrics import StationMetrics
@@ -25,6 +26,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "status": StationStatus,
     "metrics": StationMetrics,
     "manifest": Manifest,
+    "channel_bundle": ChannelBundle,
     "part_answer": PartAnswer,
 }
 """What we write, by the name of its schema."""

@@ -20,7 +20,7 @@ AGENT_FOLDERS = {
 TRAINER_FOLDERS = {
     *("data", "model", "fit", "measure", "pack", "pack/compile", "bench", "publish"),
 }
-LATER = {TRAINER / "publish"}
+LATER: set[Path] = set()
 """Named in the layout, and nothing of theirs is there yet."""
 
 MAX_LINES = 400

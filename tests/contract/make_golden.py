@@ -301,6 +301,11 @@ LIMITED: dict[str, Any] = {
         "images_needed": 95,
     },
 }
+CHANNEL_BUNDLE: dict[str, Any] = {
+    "schema_version": 1,
+    "version": "1.2.0",
+    "manifest_schema_version": 1,
+}
 VALID: dict[str, dict[str, dict[str, Any]]] = {
     "verdict": {
         "pass": PASS,
@@ -356,6 +361,10 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "malformed": MALFORMED,
         "malformed-without-id": {**MALFORMED, "id": None},
     },
+    "channel_bundle": {
+        "named": CHANNEL_BUNDLE,
+        "of-another-contract": {**CHANNEL_BUNDLE, "manifest_schema_version": 2},
+    },
     "label": {
         "bad": LABEL,
         "good": {**LABEL, "id": None, "label": "good", "defect_type": None},
@@ -382,9 +391,16 @@ NEWER: dict[str, dict[str, Any]] = {
     "metrics": {**METRICS, "cameras": [{**CAMERA_METRICS, "brightness": 0.5}], "uptime_s": 12.5},
     "manifest": {**MANIFEST, "licence": "Apache-2.0"},
     "part_answer": {**ANSWER, "queue": 3},
+    "channel_bundle": {**CHANNEL_BUNDLE, "published_at": "2026-01-01T06:00:00Z"},
 }
 """Only what we write may gain fields unasked; see docs/contract.md."""
 INVALID: dict[str, dict[str, dict[str, Any]]] = {
+    "channel_bundle": {
+        "unknown-schema-version": {**CHANNEL_BUNDLE, "schema_version": 2},
+        "version-with-slash": {**CHANNEL_BUNDLE, "version": "../1.2.0"},
+        "contract-zero": {**CHANNEL_BUNDLE, "manifest_schema_version": 0},
+        "without-version": {k: v for k, v in CHANNEL_BUNDLE.items() if k != "version"},
+    },
     "verdict": {
         "unknown-verdict": {**PASS, "verdict": "MAYBE"},
         "unknown-reason": {**LATE, "reason": "tired"},

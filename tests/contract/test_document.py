@@ -19,6 +19,7 @@ from support.waiting import wait_until
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = DOCS / "contract.md"
 ZEROMQ = (DOCS / "zeromq.md").read_text("utf-8")
+CHANNELS = (DOCS / "channels.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
 EPOCH = PASS["epoch"]
 
@@ -26,7 +27,8 @@ EPOCH = PASS["epoch"]
 def test_the_messages_shown_are_golden_ones() -> None:
     golden = [json.loads(path.read_text("utf-8")) for path in FOLDER.glob("*/valid/*.json")]
     texts = [text for language, text in BLOCKS if language == "json"]
-    texts += re.findall(r"```json\n(.*?)```", ZEROMQ, re.DOTALL)
+    for document in (ZEROMQ, CHANNELS):
+        texts += re.findall(r"```json\n(.*?)```", document, re.DOTALL)
     shown = [json.loads(text) for text in texts]
     assert len(shown) == len(MODELS) - 1  # a manifest is no message
     assert all(message in golden for message in shown)

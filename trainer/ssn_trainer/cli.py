@@ -18,6 +18,7 @@ from ssn_agent.errors import AgentError
 from ssn_trainer.errors import TrainerError, UsageError
 from ssn_trainer.memory import keep_freed_memory
 from ssn_trainer.options import Data, DataFormat, GroupBy, takes_order, twins_of
+from ssn_trainer.publish.commands import channel_app, publish
 
 if TYPE_CHECKING:
     from ssn_trainer.fit.order import Order
@@ -30,6 +31,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Look at labelled images.")
 app.add_typer(data_app, name="data")
+app.add_typer(channel_app, name="channel")
+app.command()(publish)
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]

@@ -6,7 +6,8 @@
     │   │   └── BlankMaskError  a mask that marks nothing, of a bad image
     │   └── WeightsError      backbone weights that cannot be had or do not fit
     ├── TrainingError         a fit that cannot go on, as when the loss is no longer a number
-    └── PackError             a bundle that cannot be written or does not reproduce its vectors
+    ├── PackError             a bundle that cannot be written or does not reproduce its vectors
+    └── PublishError          a channel, its keys or its metadata that cannot be used as they are
 
 A message says what happened, to what, and what to do. Errors of the agent (`AgentError`) pass
 through where the trainer calls its code, but for images: there they become DataError.
@@ -43,3 +44,7 @@ class TrainingError(TrainerError):
 
 class PackError(TrainerError):
     """A bundle that cannot be written, or that does not reproduce what was measured."""
+
+
+class PublishError(TrainerError):
+    """A channel that cannot be read, changed or served: its files, its keys, or what is asked."""

@@ -1,1 +1,1 @@
-"""Opening a bundle safely."""
+"""Opening a bundle safely, and pulling bundles from a signed channel."""

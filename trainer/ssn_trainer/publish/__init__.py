@@ -1,0 +1,1 @@
+"""Channels: signed repositories of bundles (TUF) that stations pull from; no torch."""
