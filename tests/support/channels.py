@@ -18,6 +18,7 @@ from ssn_trainer.publish.channel import Done
 from ssn_trainer.publish.keys import KeyFolders, Passphrases
 from ssn_trainer.publish.state import State, load
 from support.bundles import write_brightness_bundle
+from support.children import environment
 from support.mosquitto import answers, free_port
 from support.waiting import wait_until
 
@@ -106,7 +107,10 @@ def serving(*command: str | Path) -> Iterator[str]:
     port = free_port()
     filled = [str(word).replace("{port}", str(port)) for word in command]
     with subprocess.Popen(
-        [sys.executable, *filled], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, *filled],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
     ) as server:
         try:
             wait_until(lambda: answers(port), 20, "the file server does not answer")

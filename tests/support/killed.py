@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from support.children import environment
+
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.symlink"}
 
 
@@ -27,7 +29,11 @@ def kill_at_each_step(
     command = [sys.executable, "-m", "support.killed"]
     command += [f"{function.__module__}:{function.__name__}", str(start), str(out)]
     done = subprocess.run(
-        [*command, *map(str, arguments)], check=True, capture_output=True, text=True
+        [*command, *map(str, arguments)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment(),
     )
     steps: list[str] = json.loads(done.stdout)
     return steps
