@@ -219,8 +219,13 @@ BROKEN_MODELS = {
 
 @pytest.mark.parametrize("given", [None, "absent", "damaged", "other scores", *BROKEN_MODELS])
 def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
-    tmp_path: Path, runtime: Path, bundle: Path, given: str | None
+    tmp_path: Path,
+    runtime: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
 ) -> None:
+    monkeypatch.setattr("ssn_agent.inference.process.REOPEN_BUNDLE_S", 0.0)
     if given == "absent":
         bundle.unlink()
     if given == "damaged":
@@ -239,6 +244,8 @@ def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
     says = {None: "no bundle is set", "opset of the future": "operator set 99"}
     says |= {"other inputs": "pack it anew", "not a number": "NaN"}
     assert says.get(given, bundle.name) in note.message
+    lane.inference.load()  # tried again, and not said again
+    assert lane.journal.model_note() == note
 
 
 def test_an_engine_that_takes_over_judges_the_next_frame_and_the_camera_says_so(

@@ -29,6 +29,8 @@ class Lane:
     slots: PixelSlots
     cursor: int
     model: Model | None = None
+    problem: str | None = None
+    """Why nothing judges, as it was said last."""
     retry_at: float = 0.0
     _fitness: Fitness = field(default_factory=lambda: Fitness(Reference(), ()))
     _repeats: Repeats = field(default_factory=Repeats)

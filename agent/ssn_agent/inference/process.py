@@ -130,6 +130,9 @@ class Inference:
             except AgentError as error:
                 message = str(error)
         lane.model = model
+        if model is None and message == lane.problem:
+            return  # it is tried again and again, and said once
+        lane.problem = message
         if model is None:
             logger().error("no model", camera=lane.name, problem=message)
         else:
