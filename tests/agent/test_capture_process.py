@@ -293,6 +293,44 @@ def test_ids_that_say_nothing_lose_nothing(
     assert ids(journal) == [7, 99]
 
 
+def test_a_frame_whose_id_was_lost_with_a_part_of_it_is_the_next_one(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    failed = [Frame(None, frame_id=number) for number in (0, None, 2**64 - 1)]
+    camera = Script(*numbered(500), *failed, *numbered(506))
+    camera.frame_ids = FrameIds(first=1, last=65535)
+    run(settings, camera, stop)
+    unreadable, lost = InvalidReason.UNREADABLE, InvalidReason.LOST
+    assert ids(journal) == [500, *[unreadable] * 3, *[lost] * 2, 506]
+    assert counts(journal) == IntakeNote(received_frames=5, incomplete_frames=3, missed_frames=2)
+
+
+def test_a_number_that_no_device_means_is_none(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    run(settings, Script(Frame(DARK, frame_id=2**64 - 1, device_timestamp_ns=2**64 - 1)), stop)
+    (entry,) = entries(journal)
+    assert entry.captured is not None
+    assert (entry.captured.frame_id, entry.captured.device_timestamp_ns) == (None, None)
+
+
+def test_a_damaged_frame_past_its_deadline_is_unreadable_and_counted_as_incomplete(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    old = HostTime.now().earlier(10_000_000_000)
+    run(settings, Script(Frame(None, captured=old), Frame(DARK, captured=old)), stop)
+    assert ids(journal) == [InvalidReason.UNREADABLE, InvalidReason.LATE]
+    assert counts(journal) == IntakeNote(received_frames=2, incomplete_frames=1)
+
+
+def test_frames_are_counted_also_where_the_journal_takes_no_more(
+    settings: Settings, journal: Journal, stop: Stop
+) -> None:
+    fill(journal)
+    run(settings, Script(*numbered(7), Frame(None, frame_id=8), *numbered(11)), stop)
+    assert counts(journal) == IntakeNote(received_frames=3, incomplete_frames=1, missed_frames=2)
+
+
 def test_a_device_that_counts_anew_goes_on_and_no_part_is_invented(
     settings: Settings, journal: Journal, stop: Stop
 ) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 
 from ssn_agent.capture.camera import Frame
 from ssn_agent.capture.intake import Intake
@@ -159,6 +161,28 @@ def test_a_trigger_that_the_camera_does_not_answer_costs_the_next_one_nothing(
         assert made.until_closed(2)[-1] == ("P-b", 2)
 
 
+def test_one_frame_that_is_lost_costs_no_more_parts_than_come_while_the_camera_is_armed(
+    tmp_path: Path,
+) -> None:
+    class SlowToArm(Asked):
+        def arm(self) -> None:
+            super().arm()
+            time.sleep(0.3)
+
+    camera = SlowToArm(None, *map(picture, range(2, 40)))
+    with line(tmp_path, camera, deadline_ms=150) as made:
+        names = [str(number) for number in range(12)]
+        for name in names:
+            made.ask(name)
+            until_s = time.monotonic() + 0.2
+            while time.monotonic() < until_s:
+                made.triggered.turn()
+            made.judge()
+        found = made.until_closed(len(names))
+        assert sum(isinstance(which, int) for _, which in found) >= len(names) - 4
+        assert made.camera.armed <= 3
+
+
 def test_while_the_camera_is_away_triggers_are_lost_at_once_and_answered(tmp_path: Path) -> None:
     with line(tmp_path, Asked(GONE, picture(2))) as made:
         made.ask("a")
@@ -213,3 +237,32 @@ def test_a_source_that_ends_ends_the_capture_process(tmp_path: Path) -> None:
             made.until_closed(2)
         (entry,) = made.capture.entries()
         assert entry.captured == Captured(InvalidReason.LOST)
+
+
+def test_an_address_that_is_taken_is_said_and_tried_again(tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    class Asks:
+        """Asked to stop when it has waited twice."""
+
+        def __bool__(self) -> bool:
+            return len(waits) == 2
+
+        def wait(self, wait_s: float) -> None:
+            waits.append(wait_s)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="ssn-") as runtime,
+        capture_process(tmp_path, Path(runtime)) as capture,
+        closing(connected(capture.bind, zmq.ROUTER)) as other,
+    ):
+        port = other.bind_to_random_port("tcp://127.0.0.1")
+        intake = Intake("left", capture.settings.cameras["left"], capture.files)
+        life = Life("left", capture.files)
+        bind, triggers = f"tcp://127.0.0.1:{port}", capture.files.triggers("left")
+        triggered = Triggered(Asked(), bind, triggers, intake, life)
+        triggered.run(Asks())  # type: ignore[arg-type]  # a Stop takes this process' signals
+        note = capture.journal.camera_note()
+    assert note is not None
+    assert note.state is CameraState.FAULTY
+    assert "source.trigger_bind" in note.message

@@ -6,6 +6,11 @@ MAX_MISSED = 1000
 """A larger jump is no loss but another count: the device was restarted, or counts otherwise."""
 
 
+def following(frame_id: int, ids: FrameIds) -> int:
+    """Return the id of the next frame."""
+    return ids.first if frame_id == ids.last else frame_id + 1
+
+
 def missed(previous: int, current: int, ids: FrameIds) -> int | None:
     """Return how many frames lie between two that came one after the other; -1: it is the same.
 

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 from ssn_agent.capture.camera import Camera, Frame
-from ssn_agent.capture.frame_ids import missed
+from ssn_agent.capture.frame_ids import following, missed
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
 from ssn_agent.capture.reopening import Reopening
@@ -86,33 +86,43 @@ class FreeRunning:
 
     def _take(self, frame: Frame) -> None:
         unseen = self._missed(frame)
-        if unseen < 0:
-            self._intake.count(received_frames=1, discarded_frames=1)
+        is_repeated = unseen < 0
+        self._intake.count_frame(
+            frame, missed_frames=max(0, unseen), discarded_frames=int(is_repeated)
+        )
+        if is_repeated:
             logger().error("frame came twice", frame_id=frame.frame_id)
             return
         for _ in range(unseen):
             lost = self._intake.accept(None)
-            self._intake.count(missed_frames=1)
             if not lost.is_closed:
                 self._intake.close(lost.sequence, InvalidReason.LOST)
         counted = self._intake.accept(frame.part_id, trigger_id=frame.trigger_id, at=frame.captured)
         if counted.is_closed:
             return
-        if time.monotonic_ns() > counted.deadline_ns:  # of a backlog; the slots are for the others
-            self._intake.count(received_frames=1)
+        if frame.pixels is not None and time.monotonic_ns() > counted.deadline_ns:
+            # Of a backlog: the slots are for the others.
             self._intake.close(counted.sequence, InvalidReason.LATE)
         else:
             self._intake.place(counted.sequence, frame)
 
     def _missed(self, frame: Frame) -> int:
         """Return how many frames the camera has counted since the last one; see `missed`."""
-        previous, self._last_id = self._last_id, frame.frame_id
-        if previous is None or frame.frame_id is None or self._camera.frame_ids is None:
+        ids, previous = self._camera.frame_ids, self._last_id
+        if ids is None:
             return 0
-        found = missed(previous, frame.frame_id, self._camera.frame_ids)
+        current = frame.frame_id
+        if current is None or not ids.first <= current < 2**63:
+            # What says which one it is was lost with a part of it: it is the next one.
+            self._last_id = None if previous is None else following(previous, ids)
+            return 0
+        self._last_id = current
+        if previous is None:
+            return 0
+        found = missed(previous, current, ids)
         if found is None:
             problem = "the camera counts its frames anew; whether parts passed unseen is not known"
-            logger().error(problem, before=previous, after=frame.frame_id)
+            logger().error(problem, before=previous, after=current)
             return 0
         return found
 

@@ -33,10 +33,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class Brought:
-    """The frame of a trigger; sequence None: one that nobody asked for."""
+    """The frame of a trigger."""
 
-    sequence: int | None
+    sequence: int
     frame: Frame
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A frame came that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Failed:
     """It is not what it failed with last."""
 
 
-Event = Ready | Brought | Failed
+Event = Ready | Brought | Stray | Failed
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ class Grabber:
     def stop(self) -> None:
         """End the thread and close the camera."""
         self._ending.set()
-        self._thread.join(STOP_S)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
 
     def _run(self) -> None:
         reopening = Reopening()
@@ -140,18 +146,19 @@ class Grabber:
             try:
                 order = self._orders.get_nowait()
             except queue.Empty:
-                frame = self._next_frame()
-                if frame is not None:
-                    self._tell(Brought(None, frame))
+                if self._next_frame() is not None:
+                    self._tell(Stray())
                 continue
+            if time.monotonic_ns() > order.deadline_ns:
+                continue  # while the camera was armed: the next one has more time left
             self._promise(self._camera.frame_limit_s)
             self._camera.trigger()
             frame = self._await(order)
-            if frame is None:
-                self._arm()
-            else:
+            if frame is not None:
                 self._tell(Brought(order.sequence, frame))
                 reopening.is_well()
+            elif not self._ending.is_set():
+                self._arm()
 
     def _forget_orders(self) -> None:
         """Fire no trigger that was lost with the camera."""

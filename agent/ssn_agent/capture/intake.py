@@ -76,6 +76,10 @@ class Intake:
         self.journal.note_intake(self._counts)
         return self._counts
 
+    def count_frame(self, frame: Frame, **more: int) -> None:
+        """Count a frame that came, whatever becomes of it; `more` as `count` takes it."""
+        self.count(received_frames=1, incomplete_frames=int(frame.pixels is None), **more)
+
     def accept(
         self,
         part_id: str | None,
@@ -123,7 +127,6 @@ class Intake:
         self._ledger.ring()
 
     def _captured(self, frame: Frame) -> Captured:
-        self.count(received_frames=1, incomplete_frames=int(frame.pixels is None))
         if frame.pixels is None:
             return Captured(InvalidReason.UNREADABLE)
         slot = self._owners.take()
@@ -139,10 +142,15 @@ class Intake:
             slot,
             *size,
             frame_monotonic_ns=frame.captured.monotonic_ns,
-            frame_id=frame.frame_id,
+            frame_id=_known(frame.frame_id),
             frame_utc_ns=frame.captured.utc_ns,
-            device_timestamp_ns=frame.device_timestamp_ns,
+            device_timestamp_ns=_known(frame.device_timestamp_ns),
         )
+
+
+def _known(value: int | None) -> int | None:
+    """Return a device's number; None where it is none that counts, such as 2**64 - 1."""
+    return value if value is not None and 0 <= value < 2**63 else None
 
 
 def _has_no_frame(entry: Entry) -> bool:

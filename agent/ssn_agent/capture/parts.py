@@ -66,13 +66,13 @@ class Parts:
 
     def bring(self, sequence: int, frame: Frame) -> None:
         """Take the frame of a trigger, unless the trigger no longer waits for it."""
-        if self._pairing.frame(sequence, time.monotonic_ns()):
+        is_awaited = self._pairing.frame(sequence, time.monotonic_ns())
+        self._intake.count_frame(frame, discarded_frames=int(not is_awaited))
+        if is_awaited:
             self._intake.place(sequence, frame)
-        else:
-            self.discard()
 
     def discard(self) -> None:
-        """Count a frame that nobody waits for."""
+        """Count a frame that nobody asked for."""
         self._intake.count(received_frames=1, discarded_frames=1)
 
     def lose(self) -> None:

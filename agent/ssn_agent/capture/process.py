@@ -2,7 +2,7 @@
 
 Three kinds of input, each with its own loop: a camera of which every frame is a part
 (`capture.free_running`), one that takes a frame for each part that other programs announce
-(`capture.triggered`), and parts that other programs send with their frames (`capture.parts`). What
+(`capture.triggered`), and parts that other programs send with their frames (`capture.sent`). What
 is counted and passed on is `capture.intake`'s. A frame that finds no slot is INVALID(overload):
 capture never waits for inference, unless the source is a file.
 """

@@ -7,9 +7,10 @@ here, at once and whatever the camera does. While it is away each trigger is INV
 from pathlib import Path
 
 from ssn_agent.capture.camera import Camera
-from ssn_agent.capture.grabber import Brought, Event, Failed, Grabber, Ready
+from ssn_agent.capture.grabber import Brought, Event, Failed, Grabber, Ready, Stray
 from ssn_agent.capture.intake import Intake
 from ssn_agent.capture.life import Life
+from ssn_agent.capture.listening import listen
 from ssn_agent.capture.parts import Parts
 from ssn_agent.capture.zeromq import ZeroMqInput
 from ssn_agent.errors import CameraEnded
@@ -34,7 +35,7 @@ class Triggered:
 
     def run(self, stop: Stop) -> None:
         """Take triggers until asked to stop or until a file source ends."""
-        self.open()
+        listen(self.open, self._intake, self._life, stop)
         try:
             while not stop:
                 self.turn()
@@ -44,8 +45,7 @@ class Triggered:
             self.close()
 
     def open(self) -> None:
-        """Listen for triggers, and open the camera beside it."""
-        self._intake.note(CameraState.STARTING)
+        """Listen for triggers, and open the camera beside it. Raises CameraError."""
         self._input.open()
         self._grabber.start()
 
@@ -72,9 +72,9 @@ class Triggered:
                 self._intake.count(reconnects=int(self._has_failed))
                 self._has_failed = False
                 self._intake.note_running()
-            case Brought(None):
+            case Stray():
                 self._parts.discard()
-            case Brought(int() as sequence, frame):
+            case Brought(sequence, frame):
                 self._parts.bring(sequence, frame)
             case Failed(error, is_news):
                 self._parts.lose()

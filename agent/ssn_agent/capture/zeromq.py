@@ -1,7 +1,8 @@
 """Parts from any other program, over ZeroMQ: docs/zeromq.md has the format.
 
-A ROUTER socket. What a peer sends is bounded before it is read, answered whatever it is, and never
-waited for: an answer that a peer does not take is dropped, and the peer repeats its message.
+A ROUTER socket. Each part of what a peer sends is bounded before it is read. A message is answered
+whatever it is, and nothing is waited for: an answer that a peer does not take is dropped, and the
+peer repeats its message.
 """
 
 import socket
@@ -62,7 +63,9 @@ class ZeroMqInput:
             try:
                 self._socket.bind(bind)
             except zmq.ZMQError as error:
-                msg = f"{bind}: cannot be bound ({error}); change the camera's source.bind"
+                self.close()
+                key = "bind" if self._takes_frames else "trigger_bind"
+                msg = f"{bind}: cannot be bound ({error}); change the camera's source.{key}"
                 raise CameraError(msg) from error
 
     def serve(self, bell: socket.socket | None = None) -> None:

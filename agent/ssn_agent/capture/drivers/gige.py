@@ -18,6 +18,7 @@ from ssn_agent.capture.drivers.aravis_features import AravisFeatures, named
 from ssn_agent.capture.drivers.buffers import count_for, picture
 from ssn_agent.capture.drivers.genicam import configure, describe, pixel_format
 from ssn_agent.capture.drivers.gvcp import Device, discover
+from ssn_agent.capture.frame_ids import following
 from ssn_agent.capture.settings import GigeSource
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
@@ -171,7 +172,7 @@ class GigeCamera:
         library = self._library
         status = library.status(buffer)
         frame_id = library.frame_id(buffer)
-        self._last_id = frame_id or _next(self._last_id)
+        self._last_id = frame_id or self._next_id()
         came = Frame(None, frame_id=self._last_id)
         if frame_id:
             age_ns = came.captured.utc_ns - library.system_timestamp(buffer)
@@ -196,6 +197,10 @@ class GigeCamera:
         if padding is None and len(data) != width * height * known.channels:
             raise ImageError("more than pixels in a frame is understood from Aravis 0.8.23 on")
         return picture(data, known, width, height, padding=padding or 0)
+
+    def _next_id(self) -> int | None:
+        """Return the id of a frame whose first packet was lost, which holds it; None: unknown."""
+        return None if self._last_id is None else following(self._last_id, IDS)
 
     def trigger(self) -> None:
         """Have it expose one frame; what has come unasked is let go. Raises CameraError."""
@@ -239,16 +244,6 @@ class GigeCamera:
         if self._lost.value:
             msg = f"{self._name}: control was lost: it was switched off, or another took it"
             raise CameraError(msg)
-
-
-def _next(last: int | None) -> int | None:
-    """Return the id of a frame whose first packet was lost, which holds it; None: unknown.
-
-    Frames come in their order, so with the next one in its place a gap is as large as it is.
-    """
-    if last is None:
-        return None
-    return IDS.first if last == IDS.last else last + 1
 
 
 def find() -> list[Found]:
