@@ -232,9 +232,13 @@ def test_a_trigger_whose_frame_finds_no_slot_is_overload(tmp_path: Path) -> None
 
 def test_a_source_that_ends_ends_the_capture_process(tmp_path: Path) -> None:
     with line(tmp_path, Asked(CameraEnded("came to its end"))) as made:
-        made.ask("a")
-        with pytest.raises(CameraEnded, match="its end"):
+
+        def serve() -> None:
+            made.ask("a")
             made.until_closed(2)
+
+        with pytest.raises(CameraEnded, match="its end"):
+            serve()
         (entry,) = made.capture.entries()
         assert entry.captured == Captured(InvalidReason.LOST)
 

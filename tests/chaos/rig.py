@@ -213,7 +213,8 @@ def rig(
     folder.mkdir(parents=True, exist_ok=True)
     broker = Mosquitto(free_port(), folder, keeps_sessions=True)
     camera = {"bundle": bundle or write_brightness_bundle(folder / "b.ssn"), **camera}
-    camera["fitness"] = {"frozen_after": 0}  # the sender's parts are two pictures, in turns
+    # The sender's parts are two pictures, in turns, and none that a bundle was trained on.
+    camera["fitness"] = {"checks": [], "frozen_after": 0}
     with station(folder, broker.port, **camera) as agent:
         names = ["left", *(f"c{number}" for number in range(2, cameras + 1))]
         sources = {
