@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from ssn_agent.errors import SettingsError
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.labels import openapi
-from ssn_agent.labels.guard import Guard
+from ssn_agent.labels.guard import TOLD_EVERY_S, Guard
 from ssn_agent.labels.process import PAUSE_S
 from ssn_agent.labels.server import CONNECTION_S
 from ssn_agent.labels.settings import HttpSettings
@@ -295,6 +296,36 @@ def test_who_guesses_tokens_uses_up_a_rate_of_his_own(
     assert [ask(TOKEN) for _ in range(12)] == [200] * 10 + [429] * 2
     now = 1.0
     assert [ask(TOKEN) for _ in range(6)] == [200] * 5 + [429]
+
+
+def test_a_flood_without_the_token_is_a_line_a_second_in_the_log(
+    api: HttpApi,
+) -> None:
+    before = len(api.logged())
+    began = time.monotonic()
+    asked = sum(api.ask("GET", "/v1/labels", token="x" * 64).status == 401 for _ in range(100))
+    lines = [e for e in api.logged()[before:] if e["status"] == 401]
+    assert asked == 100
+    assert len(lines) <= time.monotonic() - began + 2
+    time.sleep(TOLD_EVERY_S)
+    api.ask("GET", "/v1/labels", token=None)
+
+    def told() -> int:
+        return sum(e.get("without_token", 0) for e in api.logged()[before:])
+
+    wait_until(lambda: told() >= 101, 10, "not all are counted")
+
+
+def test_who_has_the_token_is_answered_whoever_holds_connections_and_says_nothing(
+    api: HttpApi,
+) -> None:
+    silent = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(200)]
+    try:
+        assert [api.ask("GET", "/v1/labels").status for _ in range(5)] == [200] * 5
+        assert len(list(Path(f"/proc/{api.process.pid}/fd").iterdir())) < 100
+    finally:
+        for connection in silent:
+            connection.close()
 
 
 def test_without_a_ledger_process_verdicts_are_read_and_a_label_is_not_promised(

@@ -17,7 +17,7 @@ from ssn_agent.errors import AgentError, SettingsError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.labels.api import Routes, make_api
-from ssn_agent.labels.guard import Guard
+from ssn_agent.labels.guard import Guard, is_known_in
 from ssn_agent.labels.handover import hand_over
 from ssn_agent.labels.token import Token
 from ssn_agent.ledger.database import open_database
@@ -32,6 +32,9 @@ TICK_S = 0.1
 CONNECTION_S = 10.0
 """From its first byte to its last: who is slow, or says nothing, holds nobody up for longer."""
 MAX_CONNECTIONS = 32
+MAX_UNKNOWN = 16
+"""Connections of those who have not named the token: the oldest makes room for the next one, so
+that who has it finds some."""
 MAX_HEADER_BYTES = 16_384
 BACKLOG = 64
 STOP_S = 3.0
@@ -111,9 +114,23 @@ class _Server(uvicorn.Server):
 
 class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
-        """Give it its time."""
+        """Give it its time, and take it from another where too many have not named the token."""
         super().connection_made(transport)
-        self.loop.call_later(CONNECTION_S, transport.abort)
+        self._made_at = self.loop.time()
+        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+        unknown = [c for c in self.connections if isinstance(c, _Connection) and c._is_unknown]
+        if len(unknown) > MAX_UNKNOWN:
+            min(unknown, key=lambda c: c._made_at).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it: a timer that ran on would keep what was read of it."""
+        self._end.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def _is_unknown(self) -> bool:
+        is_known = bool(self.scope) and is_known_in(self.scope)
+        return not is_known and not self.transport.is_closing()
 
 
 def _keep(socket_file: Path, label: Label) -> LabelAnswer:
