@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -85,6 +86,18 @@ def test_what_cannot_be_labelled_is_said_with_its_exit_code(
     assert (found, out) == (code, "")
     assert problem in err
     assert rows(settings, LABELS) == []
+
+
+def test_what_came_from_outside_has_no_hold_on_the_terminal(
+    ssn_agent: Command, settings: Settings
+) -> None:
+    at = ("-c", config(settings))
+    assert ssn_agent("label", "bad", "left", 1, "--by", "m\x1b[2J", *at)[0] == 2
+    assert ssn_agent("label", "bad", "left", 1, "--by", "m", "--why", "dent", *at)[0] == 0
+    with closing(sqlite3.connect(settings.ledger_path)) as before, before:
+        before.execute("UPDATE labels SET reason = 'a' || char(27) || '[2J'")
+    code, out, _ = ssn_agent("labels", "list", *at)
+    assert (code, "\x1b[2J" in out) == (0, False)
 
 
 def test_a_label_without_an_agent_leaves_the_ledger_as_sealed_as_it_was(

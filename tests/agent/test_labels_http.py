@@ -180,6 +180,7 @@ def test_a_label_is_kept_when_it_is_answered_and_once(
         ({"label": "ugly"}, 422, "label.label"),
         ({"labeler": "x"}, 422, "label.labeler"),
         ({"reason": "\ud800"}, 422, "label"),
+        ({"reason": "\u001b[2J"}, 422, "label.reason"),
     ],
 )
 def test_a_label_that_is_not_taken_is_answered_with_the_reason(

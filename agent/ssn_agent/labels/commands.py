@@ -117,12 +117,17 @@ def _cells(entry: "LabelEntry") -> list[str]:
         f"{entry.labelled_at:%Y-%m-%d %H:%M:%S}",
         entry.camera,
         str(entry.sequence),
-        escape(entry.part_id or "-"),
+        _shown(entry.part_id or "-"),
         entry.verdict.value,
-        escape(kind),
-        escape(entry.labeller),
-        escape(entry.reason or "-"),
+        _shown(kind),
+        _shown(entry.labeller),
+        _shown(entry.reason or "-"),
     ]
+
+
+def _shown(text: str) -> str:
+    """Return what a terminal shows and does not act on: it came from outside."""
+    return escape("".join(c if c.isprintable() else "?" for c in text))
 
 
 def _key(

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +32,7 @@ HEADERS = {
 _IS_KNOWN = "is_known"
 
 
-def is_known_in(scope: Scope) -> bool:
+def is_known_in(scope: Mapping[str, Any]) -> bool:
     """Say whether a request that came to the guard has named the token."""
     return bool(scope.get("state", {}).get(_IS_KNOWN))
 
