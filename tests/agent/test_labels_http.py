@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -17,19 +18,23 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.testclient import TestClient
 from starlette.types import Message
 
 from ssn_agent.errors import SettingsError
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.labels import openapi
+from ssn_agent.labels.api import Routes, make_api
 from ssn_agent.labels.guard import TOLD_EVERY_S, Guard
-from ssn_agent.labels.process import PAUSE_S
+from ssn_agent.labels.process import NICE, PAUSE_S
 from ssn_agent.labels.server import CONNECTION_S
 from ssn_agent.labels.settings import HttpSettings
 from ssn_agent.labels.token import Token, check
+from ssn_agent.ledger.database import open_database
 from ssn_agent.supervisor.child import own_memory_bytes
 from ssn_agent.supervisor.settings import MemorySettings
+from ssn_contract.http import LabelAnswer
 from ssn_contract.messages import MAX_LABEL_BYTES
 from support.http_api import TOKEN, HttpApi, http_api, write_token
 from support.ledger_process import Ledger, fed_ledger
@@ -297,6 +302,22 @@ def test_who_guesses_tokens_uses_up_a_rate_of_his_own(
     assert [ask(TOKEN) for _ in range(12)] == [200] * 10 + [429] * 2
     now = 1.0
     assert [ask(TOKEN) for _ in range(6)] == [200] * 5 + [429]
+
+
+def test_a_question_that_takes_too_long_is_given_up_and_said(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssn_agent.ledger.database.STEPS_BETWEEN_LOOKS", 1)
+    engine = open_database(ledger.settings.ledger_path, read_only=True, limit_s=0.0)
+    nothing = LabelAnswer(status="unavailable")
+    api = make_api(Routes(engine, "", ledger.settings.heatmap_dir, lambda _: nothing))
+    answer = TestClient(api).get("/v1/verdicts")
+    assert answer.status_code == 503
+    assert "takes too long" in answer.json()["problem"]
+
+
+def test_it_takes_no_processor_from_those_who_judge(api: HttpApi) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, api.process.pid) == NICE
 
 
 def test_a_flood_without_the_token_is_a_line_a_second_in_the_log(

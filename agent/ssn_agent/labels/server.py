@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ssn_agent.errors import AgentError, SettingsError
@@ -31,6 +32,10 @@ from ssn_contract.messages import Label
 TICK_S = 0.1
 CONNECTION_S = 10.0
 """From its first byte to its last: who is slow, or says nothing, holds nobody up for longer."""
+QUESTION_S = 2.0
+"""A question that reads the ledger for longer is given up."""
+MAX_READERS = 4
+"""Threads that read the ledger: few, so that they take little from those who judge parts."""
 MAX_CONNECTIONS = 32
 MAX_UNKNOWN = 16
 """Connections of those who have not named the token: the oldest makes room for the next one, so
@@ -52,7 +57,7 @@ class HttpServer:
         self._heart = heart
         self._token = Token(http.token_file)
         routes = Routes(
-            open_database(settings.ledger_path, read_only=True),
+            open_database(settings.ledger_path, read_only=True, limit_s=QUESTION_S),
             str(settings.station),
             settings.heatmap_dir,
             partial(_keep, files.labels),
@@ -82,6 +87,7 @@ class HttpServer:
         asyncio.run(self._run(stop))
 
     async def _run(self, stop: Stop) -> None:
+        current_default_thread_limiter().total_tokens = MAX_READERS
         tending = asyncio.create_task(self._tend(stop))
         await self._server.serve([self._socket])
         await tending
