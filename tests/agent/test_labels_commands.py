@@ -32,10 +32,10 @@ LABELS = (
 Command = Callable[..., tuple[int, str, str]]
 
 
-def config(settings: Settings) -> Path:
+def config(settings: Settings, data_dir: Path | None = None) -> Path:
     path = settings.data_dir / "agent.toml"
     path.write_text(
-        f"data_dir = '{settings.data_dir}'\nruntime_dir = '{settings.runtime_dir}'\n"
+        f"data_dir = '{data_dir or settings.data_dir}'\nruntime_dir = '{settings.runtime_dir}'\n"
         "[cameras.left.source]\nkind = 'folder'\npath = '/images'\n"
     )
     return path
@@ -161,4 +161,7 @@ def test_while_an_agent_runs_its_ledger_process_writes(
         code, _, err = ssn_agent(*label, "-c", config(ledger.settings))
         assert (code, err) == (0, "")
         assert rows(ledger.settings, LABELS) == [(1, "bad", "m.weber", "cli")]
+        # What the service's environment changes is in force, not what the file says.
+        elsewhere = config(ledger.settings, tmp_path / "elsewhere")
+        assert ssn_agent(*label, "-c", elsewhere)[0] == 0
         os.close(lock)
