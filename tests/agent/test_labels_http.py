@@ -339,18 +339,6 @@ def test_a_flood_without_the_token_is_a_line_a_second_in_the_log(
     wait_until(lambda: told() >= 101, 10, "not all are counted")
 
 
-def test_who_has_the_token_is_answered_whoever_holds_connections_and_says_nothing(
-    api: HttpApi,
-) -> None:
-    silent = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(200)]
-    try:
-        assert [api.ask("GET", "/v1/labels").status for _ in range(5)] == [200] * 5
-        assert len(list(Path(f"/proc/{api.process.pid}/fd").iterdir())) < 100
-    finally:
-        for connection in silent:
-            connection.close()
-
-
 def test_without_a_ledger_process_verdicts_are_read_and_a_label_is_not_promised(
     api: HttpApi, ledger: Ledger, label: dict[str, Any]
 ) -> None:
@@ -369,6 +357,18 @@ def test_who_says_nothing_or_little_holds_no_connection_for_long(
         with suppress(ConnectionResetError):
             assert connection.recv(1) == b""
         connection.close()
+
+
+def test_who_has_the_token_is_answered_whoever_holds_connections_and_says_nothing(
+    api: HttpApi,
+) -> None:
+    silent = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(200)]
+    try:
+        assert [api.ask("GET", "/v1/labels").status for _ in range(5)] == [200] * 5
+        assert len(list(Path(f"/proc/{api.process.pid}/fd").iterdir())) < 100
+    finally:
+        for connection in silent:
+            connection.close()
 
 
 def test_a_new_token_is_taken_up_on_reload_and_the_process_ends_in_order(
