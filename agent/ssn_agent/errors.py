@@ -12,6 +12,7 @@
     ├── MessageError          a message from outside that is not understood
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
+    │   └── LedgerTimeout     a question that would have read for too long
     ├── LedgerDamaged         its file holds no sound database
     └── BrokerError           the line to the broker: certificates, the demo's broker
 
@@ -82,6 +83,10 @@ class JournalError(AgentError):
 
 class LedgerError(AgentError):
     """The ledger cannot be opened, read or written."""
+
+
+class LedgerTimeout(LedgerError):  # noqa: N818 -- as Python names its own
+    """A question that would have read the ledger for longer than it may."""
 
 
 class LedgerDamaged(AgentError):  # noqa: N818 -- a state of the file, named as people call it

@@ -230,12 +230,14 @@ MAX_LABEL_BYTES = 16_384
 Goodness = Literal["good", "bad"]
 Labeller = Annotated[str, Field(min_length=1, max_length=120)]
 LabelReason = Annotated[str, Field(max_length=1000)]
+_Line = Field(pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")
+"""No control characters: a terminal would act on them, and databases take no NUL."""
 
 
 class Label(_Inward):
     """An operator's word on a verdict, by its key."""
 
-    id: TriggerId | None = None
+    id: Annotated[TriggerId, _Line] | None = None
     """The sender's own id; a labeller's repeated id is the same label.
 
     null: what says the same as the labeller's last one on this verdict is the same label.
@@ -244,9 +246,9 @@ class Label(_Inward):
     epoch: UUID
     sequence: Annotated[Sequence, BeforeValidator(_whole)]
     label: Goodness
-    defect_type: Text | None = None
-    labeller: Labeller
-    reason: LabelReason | None = None
+    defect_type: Annotated[Text, _Line] | None = None
+    labeller: Annotated[Labeller, _Line]
+    reason: Annotated[LabelReason, _Line] | None = None
 
 
 class ModelInForce(_Outward):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,10 +32,10 @@ LABELS = (
 Command = Callable[..., tuple[int, str, str]]
 
 
-def config(settings: Settings) -> Path:
+def config(settings: Settings, data_dir: Path | None = None) -> Path:
     path = settings.data_dir / "agent.toml"
     path.write_text(
-        f"data_dir = '{settings.data_dir}'\nruntime_dir = '{settings.runtime_dir}'\n"
+        f"data_dir = '{data_dir or settings.data_dir}'\nruntime_dir = '{settings.runtime_dir}'\n"
         "[cameras.left.source]\nkind = 'folder'\npath = '/images'\n"
     )
     return path
@@ -85,6 +86,18 @@ def test_what_cannot_be_labelled_is_said_with_its_exit_code(
     assert (found, out) == (code, "")
     assert problem in err
     assert rows(settings, LABELS) == []
+
+
+def test_what_came_from_outside_has_no_hold_on_the_terminal(
+    ssn_agent: Command, settings: Settings
+) -> None:
+    at = ("-c", config(settings))
+    assert ssn_agent("label", "bad", "left", 1, "--by", "m\x1b[2J", *at)[0] == 2
+    assert ssn_agent("label", "bad", "left", 1, "--by", "m", "--why", "dent", *at)[0] == 0
+    with closing(sqlite3.connect(settings.ledger_path)) as before, before:
+        before.execute("UPDATE labels SET reason = 'a' || char(27) || '[2J'")
+    code, out, _ = ssn_agent("labels", "list", *at)
+    assert (code, "\x1b[2J" in out) == (0, False)
 
 
 def test_a_label_without_an_agent_leaves_the_ledger_as_sealed_as_it_was(
@@ -148,4 +161,7 @@ def test_while_an_agent_runs_its_ledger_process_writes(
         code, _, err = ssn_agent(*label, "-c", config(ledger.settings))
         assert (code, err) == (0, "")
         assert rows(ledger.settings, LABELS) == [(1, "bad", "m.weber", "cli")]
+        # What the service's environment changes is in force, not what the file says.
+        elsewhere = config(ledger.settings, tmp_path / "elsewhere")
+        assert ssn_agent(*label, "-c", elsewhere)[0] == 0
         os.close(lock)

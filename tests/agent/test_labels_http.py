@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,19 +18,23 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.testclient import TestClient
 from starlette.types import Message
 
 from ssn_agent.errors import SettingsError
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.labels import openapi
-from ssn_agent.labels.guard import Guard
-from ssn_agent.labels.process import PAUSE_S
+from ssn_agent.labels.api import Routes, make_api
+from ssn_agent.labels.guard import TOLD_EVERY_S, Guard
+from ssn_agent.labels.process import NICE, PAUSE_S
 from ssn_agent.labels.server import CONNECTION_S
 from ssn_agent.labels.settings import HttpSettings
 from ssn_agent.labels.token import Token, check
+from ssn_agent.ledger.database import open_database
 from ssn_agent.supervisor.child import own_memory_bytes
 from ssn_agent.supervisor.settings import MemorySettings
+from ssn_contract.http import LabelAnswer
 from ssn_contract.messages import MAX_LABEL_BYTES
 from support.http_api import TOKEN, HttpApi, http_api, write_token
 from support.ledger_process import Ledger, fed_ledger
@@ -179,6 +185,7 @@ def test_a_label_is_kept_when_it_is_answered_and_once(
         ({"label": "ugly"}, 422, "label.label"),
         ({"labeler": "x"}, 422, "label.labeler"),
         ({"reason": "\ud800"}, 422, "label"),
+        ({"reason": "\u001b[2J"}, 422, "label.reason"),
     ],
 )
 def test_a_label_that_is_not_taken_is_answered_with_the_reason(
@@ -297,6 +304,41 @@ def test_who_guesses_tokens_uses_up_a_rate_of_his_own(
     assert [ask(TOKEN) for _ in range(6)] == [200] * 5 + [429]
 
 
+def test_a_question_that_takes_too_long_is_given_up_and_said(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssn_agent.ledger.database.STEPS_BETWEEN_LOOKS", 1)
+    engine = open_database(ledger.settings.ledger_path, read_only=True, limit_s=0.0)
+    nothing = LabelAnswer(status="unavailable")
+    api = make_api(Routes(engine, "", ledger.settings.heatmap_dir, lambda _: nothing))
+    answer = TestClient(api).get("/v1/verdicts")
+    assert answer.status_code == 503
+    assert "takes too long" in answer.json()["problem"]
+
+
+def test_it_takes_no_processor_from_those_who_judge(api: HttpApi) -> None:
+    pid = api.process.pid
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pid) >= NICE, 10, "it has its start's")
+
+
+def test_a_flood_without_the_token_is_a_line_a_second_in_the_log(
+    api: HttpApi,
+) -> None:
+    before = len(api.logged())
+    began = time.monotonic()
+    asked = sum(api.ask("GET", "/v1/labels", token="x" * 64).status == 401 for _ in range(100))
+    lines = [e for e in api.logged()[before:] if e.get("status") == 401]
+    assert asked == 100
+    assert len(lines) <= time.monotonic() - began + 2
+    time.sleep(TOLD_EVERY_S)
+    api.ask("GET", "/v1/labels", token=None)
+
+    def told() -> int:
+        return sum(e.get("without_token", 0) for e in api.logged()[before:])
+
+    wait_until(lambda: told() >= 101, 10, "not all are counted")
+
+
 def test_without_a_ledger_process_verdicts_are_read_and_a_label_is_not_promised(
     api: HttpApi, ledger: Ledger, label: dict[str, Any]
 ) -> None:
@@ -315,6 +357,18 @@ def test_who_says_nothing_or_little_holds_no_connection_for_long(
         with suppress(ConnectionResetError):
             assert connection.recv(1) == b""
         connection.close()
+
+
+def test_who_has_the_token_is_answered_whoever_holds_connections_and_says_nothing(
+    api: HttpApi,
+) -> None:
+    silent = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(200)]
+    try:
+        assert [api.ask("GET", "/v1/labels").status for _ in range(5)] == [200] * 5
+        assert len(list(Path(f"/proc/{api.process.pid}/fd").iterdir())) < 100
+    finally:
+        for connection in silent:
+            connection.close()
 
 
 def test_a_new_token_is_taken_up_on_reload_and_the_process_ends_in_order(

@@ -41,9 +41,11 @@ def message(ledger: Ledger, **change: Any) -> str:
     return json.dumps({**label, **change})
 
 
-def publish(broker: Mosquitto, payload: str, topic: str = TOPIC) -> None:
-    command = [program("mosquitto_pub"), "-p", str(broker.port), "-V", "5", "-q", "1", "-t", topic]
-    subprocess.run([*command, "-s"], input=payload.encode(), check=True)
+def publish(broker: Mosquitto, *payloads: str) -> None:
+    """Publish messages on one connection, as fast as the broker takes them."""
+    command = [program("mosquitto_pub"), "-p", str(broker.port), "-V", "5", "-q", "1", "-t", TOPIC]
+    lines = "".join(payload + "\n" for payload in payloads)
+    subprocess.run([*command, "-l"], input=lines.encode(), check=True)
 
 
 def status(subscriber: Subscriber) -> dict[str, Any]:
@@ -75,6 +77,24 @@ def test_labels_by_mqtt_are_kept_once_also_those_that_came_while_the_process_was
     assert ledger.end(signal.SIGTERM) == 0
     assert "number 99 of left has no verdict yet" in ledger.log.read_text()
     subscriber.close()
+
+
+@pytest.mark.needs("mosquitto", "mosquitto_pub")
+@pytest.mark.parametrize("away", [False, True])
+def test_a_hundred_labels_at_once_are_all_kept(
+    ledger: Ledger, mosquitto: Mosquitto, away: bool
+) -> None:
+    ledger.start()
+    ledger.part(Outcome.PASS)
+    wait_until(lambda: ledger.committed(1), 20, "not committed")
+    publish(mosquitto, message(ledger, id="first"))
+    wait_until(lambda: len(rows(ledger.settings, KEPT)) == 1, 20, "not kept")
+    if away:
+        ledger.end(signal.SIGKILL)
+    publish(mosquitto, *(message(ledger, id=str(number)) for number in range(100)))
+    if away:
+        ledger.start()
+    wait_until(lambda: len(rows(ledger.settings, KEPT)) == 101, 20, "not all kept")
 
 
 @pytest.mark.needs("mosquitto")
@@ -115,10 +135,12 @@ class Intake:
         self.acknowledged: list[Arrived] = []
         self.intake = LabelIntake(TOPIC, folder / "l", self.acknowledged.append, writer)
 
-    def take(self, number: int, text: bytes | None = None, topic: str = TOPIC) -> None:
+    def take(
+        self, number: int, text: bytes | None = None, topic: str = TOPIC, connection: int = 1
+    ) -> None:
         label = said(1, "bad", id=str(number)).label
         payload = label.model_dump_json().encode() if text is None else text
-        self.intake.take(Arrived(topic, payload, number, 1, 1))
+        self.intake.take(Arrived(topic, payload, number, 1, connection))
 
 
 @pytest.fixture
@@ -137,6 +159,21 @@ def test_while_the_ledger_cannot_be_written_labels_wait_and_leave_the_broker_roo
     assert [event.mid for event in intake.acknowledged] == [AT_ONCE]  # one too many
     assert intake.intake.refused == 1
     intake.intake.turn(can_write=True)
+    assert len(intake.acknowledged) == AT_ONCE + 1
+    assert len(rows(settings, KEPT)) == AT_ONCE
+
+
+def test_labels_that_wait_are_kept_and_acknowledged_when_the_broker_sends_them_again(
+    settings: Settings, intake: Intake
+) -> None:
+    for connection in (1, 2):
+        for number in range(AT_ONCE):
+            intake.take(number, connection=connection)
+        intake.intake.turn(can_write=False)
+    assert (intake.acknowledged, intake.intake.refused) == ([], 0)
+    intake.take(0, connection=2)  # the same said twice on one connection: both want their answer
+    intake.intake.turn(can_write=True)
+    assert {event.connection for event in intake.acknowledged} == {2}
     assert len(intake.acknowledged) == AT_ONCE + 1
     assert len(rows(settings, KEPT)) == AT_ONCE
 

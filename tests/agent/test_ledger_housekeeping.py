@@ -20,6 +20,7 @@ from ssn_agent.ledger.retention import GRACE_S, SPARE_BYTES
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
+from ssn_contract.messages import LabelCounts
 from support.labelled import label_writer, said
 from support.ledgers import decided, open_writer, rows, settings_in
 from support.records import EPOCH, FRAME, judged, new_journal
@@ -99,8 +100,10 @@ def test_labels_that_go_for_lack_of_room_are_an_alarm(
     settings: Settings, writer: LedgerWriter, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(settings, writer, journal, [11.0, 11.0, 0.0])
-    label_writer(settings).write([said(1, "bad"), said(2, "good")])
-    retention = VerdictRetention(settings)
+    labels = label_writer(settings)
+    labels.write([said(1, "bad"), said(2, "good")])
+    assert labels.counts() == LabelCounts(good=1, bad=1, disagreements=1)
+    retention = VerdictRetention(settings, labels.forget)
     retention.turn(0.0)
     assert kept(settings) == [1, 2, 3]
     assert retention.labels_alarm() is None
@@ -109,6 +112,7 @@ def test_labels_that_go_for_lack_of_room_are_an_alarm(
     retention.turn(0.0)
     assert kept(settings) == [3]
     assert "2 labels are deleted" in str(retention.labels_alarm())
+    assert labels.counts() == LabelCounts(good=0, bad=0, disagreements=0)
 
 
 def test_a_verdict_that_the_broker_has_not_taken_is_never_deleted(

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,12 +20,11 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy import Engine
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
-from ssn_agent.errors import LedgerDamaged, LedgerError, MessageError
+from ssn_agent.errors import LedgerDamaged, LedgerError, LedgerTimeout, MessageError
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.ledger import label_query, query
 from ssn_agent.ledger.label_query import LabelFilter
@@ -51,11 +52,13 @@ from ssn_contract.messages import (
 )
 
 MAX_PAGE = 500
+MAX_WRITERS = 16
+"""Labels under way at once, in threads of their own: no question holds one up."""
 _PROBLEMS: dict[int, str] = {
     401: "No token, or a wrong one.",
     422: "Something in the request is not understood.",
     429: "Too many requests.",
-    503: "The ledger is away at present.",
+    503: "The ledger is away at present, or the answer took too long.",
 }
 _STATUS = {"kept": 201, "repeated": 200, "unknown": 404, "conflict": 409}
 
@@ -129,6 +132,7 @@ class Routes:
         self._station = station
         self._heatmap_dir = heatmap_dir
         self._keep = keep
+        self._writers = CapacityLimiter(MAX_WRITERS)
 
     def health(self, response: Response) -> Health:
         """Say whether the ledger can be read. Needs no token."""
@@ -165,7 +169,7 @@ class Routes:
     async def label(self, request: Request, response: Response) -> LabelAnswer:
         """Label a verdict; answered when the label is on the disk."""
         label = await _read_label(request)
-        answer = await run_in_threadpool(self._keep, label)
+        answer = await run_sync(self._keep, label, limiter=self._writers)
         status = _STATUS.get(answer.status, 503)
         if answer.problem is not None:
             raise HTTPException(status, answer.problem)
@@ -246,6 +250,7 @@ def make_api(routes: Routes) -> FastAPI:
     )
     api.add_exception_handler(RequestValidationError, _not_understood)
     api.add_exception_handler(StarletteHTTPException, _refused)
+    api.add_exception_handler(LedgerTimeout, _too_long)
     for away in (LedgerError, LedgerDamaged):
         api.add_exception_handler(away, _ledger_away)
     return api
@@ -302,6 +307,11 @@ def _methods(request: Request) -> set[str]:
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     here = (r for r in routes if r.matches(request.scope)[0] is not Match.NONE)
     return {method for route in here for method in route.methods or ()}
+
+
+async def _too_long(_: Request, error: Exception) -> JSONResponse:
+    logger().warning("a request is given up", problem=str(error))
+    return _problem(503, "the answer takes too long; name a time (since, until), or ask for less")
 
 
 async def _ledger_away(_: Request, error: Exception) -> JSONResponse:

@@ -48,7 +48,7 @@ def label(
     from ssn_agent.labels.alone import keep
     from ssn_agent.ledger.label_writer import Said
 
-    settings = settings_of(config)
+    settings = _in_force(settings_of(config))
     if epoch is None or sequence is None:
         epoch, sequence = _key(settings, camera, epoch, sequence, part)
     elif part is not None:
@@ -117,12 +117,30 @@ def _cells(entry: "LabelEntry") -> list[str]:
         f"{entry.labelled_at:%Y-%m-%d %H:%M:%S}",
         entry.camera,
         str(entry.sequence),
-        escape(entry.part_id or "-"),
+        _shown(entry.part_id or "-"),
         entry.verdict.value,
-        escape(kind),
-        escape(entry.labeller),
-        escape(entry.reason or "-"),
+        _shown(kind),
+        _shown(entry.labeller),
+        _shown(entry.reason or "-"),
     ]
+
+
+def _shown(text: str) -> str:
+    """Return what a terminal shows and does not act on: it came from outside."""
+    return escape("".join(c if c.isprintable() else "?" for c in text))
+
+
+def _in_force(settings: "Settings") -> "Settings":
+    """Return the settings of the agent that runs there, where one does and we may read them.
+
+    The service's environment file changes what the settings file says; it is not this command's.
+    """
+    from ssn_agent.metrics.view import NotRunning, Unreadable, running_settings
+
+    try:
+        return running_settings(settings.runtime_dir)
+    except (NotRunning, Unreadable):  # `alone.keep` says what to do about the latter
+        return settings
 
 
 def _key(

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +17,8 @@ from ssn_agent.log import logger
 
 OPEN = {("GET", "/v1/health")}
 """What needs no token."""
+TOLD_EVERY_S = 1.0
+"""At most so often, a line in the log of those who name no token: they cannot fill the disk."""
 MAX_PATH = 200
 """Characters of a path in the log."""
 HEADERS = {
@@ -26,6 +29,12 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+_IS_KNOWN = "is_known"
+
+
+def is_known_in(scope: Mapping[str, Any]) -> bool:
+    """Say whether a request that came to the guard has named the token."""
+    return bool(scope.get("state", {}).get(_IS_KNOWN))
 
 
 class Rate:
@@ -62,6 +71,8 @@ class Guard:
         self._token = token
         self._known = Rate(requests_per_s)
         self._anonymous = Rate(requests_per_s)
+        self._untold = 0
+        self._told_at = -TOLD_EVERY_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have it answered."""
@@ -77,26 +88,40 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *_encoded(HEADERS)]
             await send(message)
 
-        refusal = self._refusal(scope)
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        is_known = self._token.is_named_by(given[0] if len(given) == 1 else b"")
+        scope.setdefault("state", {})[_IS_KNOWN] = is_known
+        refusal = self._refusal(scope, is_known)
         try:
             if refusal is None:
                 await self._app(scope, receive, told)
             else:
                 await _refuse(refusal, told)
         finally:
-            client = scope.get("client") or ("",)
-            logger().info(
-                "http request",
-                method=scope["method"],
-                path=scope["path"][:MAX_PATH],
-                status=status,
-                client=client[0],
-                took_ms=round((time.monotonic() - began) * 1000, 1),
-            )
+            self._tell(scope, status, began, is_known=is_known)
 
-    def _refusal(self, scope: Scope) -> _Refusal | None:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        is_known = self._token.is_named_by(given[0] if len(given) == 1 else b"")
+    def _tell(self, scope: Scope, status: int, began: float, *, is_known: bool) -> None:
+        """Log a request; of those without the token one a second, with how many there were."""
+        now = time.monotonic()
+        more = {}
+        if not is_known:
+            self._untold += 1
+            if now - self._told_at < TOLD_EVERY_S:
+                return
+            more = {"without_token": self._untold}
+            self._untold, self._told_at = 0, now
+        client = scope.get("client") or ("",)
+        logger().info(
+            "http request",
+            method=scope["method"],
+            path=scope["path"][:MAX_PATH],
+            status=status,
+            client=client[0],
+            took_ms=round((now - began) * 1000, 1),
+            **more,
+        )
+
+    def _refusal(self, scope: Scope, is_known: bool) -> _Refusal | None:
         if not (self._known if is_known else self._anonymous).allows():
             return _Refusal(429, "too many requests; wait a second", {"retry-after": "1"})
         if is_known or (scope["method"], scope["path"]) in OPEN:

@@ -27,7 +27,8 @@ from ssn_contract.http import LabelAnswer
 from ssn_contract.messages import MAX_LABEL_BYTES, Label, LabelCounts
 
 AT_ONCE = 16
-"""Labels a transaction, and labels by MQTT that wait: half of what the broker lets wait."""
+"""Labels of other processes a transaction, and labels by MQTT that wait while the ledger cannot be
+written: half of what the broker sends unacknowledged."""
 MAX_QUEUED = 64
 """Of other processes."""
 LINGER_MS = 200
@@ -41,6 +42,8 @@ class _Waiting:
 
     said: Said
     answer: Callable[[LabelAnswer], None]
+    event: Arrived | None = None
+    """The message that it came in; None: another process waits for the answer."""
 
 
 class LabelIntake:
@@ -69,7 +72,10 @@ class LabelIntake:
         """Labels by MQTT that were not taken."""
 
     def take(self, event: Arrived) -> None:
-        """Take up a message of the broker's."""
+        """Take up a message of the broker's.
+
+        Never refused for want of room here: many may come before the next turn writes them.
+        """
         try:
             label = self._read(event)
         except MessageError as error:
@@ -82,7 +88,12 @@ class LabelIntake:
             else:
                 self._acknowledge(event)
 
-        self._waiting.append(_Waiting(Said(label, "mqtt"), answer))
+        item = _Waiting(Said(label, "mqtt"), answer, event)
+        for place, waiting in enumerate(self._waiting):
+            if _is_sent_again(waiting.event, event):
+                self._waiting[place] = item  # what is acknowledged is the message that stands
+                return
+        self._waiting.append(item)
 
     def turn(self, *, can_write: bool) -> None:
         """Write what has come, and answer. Raises LedgerDamaged."""
@@ -91,15 +102,13 @@ class LabelIntake:
         if not batch:
             return
         if not can_write or time.monotonic() < self._retry_at_s:
-            for item in handed:
-                item.answer(_AWAY)
+            self._put_off(handed)
             return
         try:
             answers = self._writer.write([item.said for item in batch])
         except LedgerError as error:
             self._failed(error)
-            for item in handed:
-                item.answer(_AWAY)
+            self._put_off(handed)
             return
         self._problem = None
         self._waiting.clear()
@@ -117,6 +126,12 @@ class LabelIntake:
     def close(self) -> None:
         """Unbind; what is not acknowledged is sent by the broker again."""
         self._socket.close()
+
+    def _put_off(self, handed: list[_Waiting]) -> None:
+        """Have other processes say it again, and of the broker's keep only so many waiting."""
+        for item in (*handed, *self._waiting[AT_ONCE:]):
+            item.answer(_AWAY)
+        del self._waiting[AT_ONCE:]
 
     def _failed(self, error: LedgerError) -> None:
         if self._problem is None:
@@ -150,9 +165,6 @@ class LabelIntake:
         if len(event.payload) > MAX_LABEL_BYTES:
             msg = f"{len(event.payload)} bytes; up to {MAX_LABEL_BYTES} are taken"
             raise MessageError(msg)
-        if len(self._waiting) >= AT_ONCE:
-            msg = f"{AT_ONCE} labels wait for the ledger, which cannot be written; say it again"
-            raise MessageError(msg)
         try:
             return Label.model_validate_json(event.payload)
         except ValidationError as error:
@@ -163,3 +175,12 @@ class LabelIntake:
         topic, count = event.topic, self.refused
         logger().warning("label refused", topic=topic, problem=problem, count=count)
         self._acknowledge(event)
+
+
+def _is_sent_again(before: Arrived | None, event: Arrived) -> bool:
+    """Say whether a message is one of an earlier connection that was not acknowledged there."""
+    return (
+        before is not None
+        and before.connection != event.connection
+        and before.payload == event.payload
+    )

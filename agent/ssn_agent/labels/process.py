@@ -4,6 +4,7 @@ It runs where `http.port` is set. It reads the ledger for itself, and writes not
 the ledger process. Nothing of the line waits for it.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent
 from ssn_agent.settings import read_resolved
 
+NICE = 15
+"""Whoever asks must not take the processor from those who judge parts."""
 PAUSE_S = 20.0
 """Before an end for a reason that will be there at the next start, too (a port that is taken): to
 start Python again and again would take the processor from those who judge parts."""
@@ -32,7 +35,9 @@ def main(settings_path: str, parent: str) -> None:
         check(settings.http)
         from ssn_agent.labels.server import HttpServer  # of an extra: `check` says what is missing
 
-        HttpServer(settings, files, heart).run(stop)
+        server = HttpServer(settings, files, heart)
+        os.nice(NICE)  # not before: the start has its time
+        server.run(stop)
     except AgentError as error:
         logger().error("the HTTP API cannot go on", problem=str(error))
         heart.beat(PAUSE_S + BEAT_S)

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ssn_agent.errors import AgentError, SettingsError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.labels.api import Routes, make_api
-from ssn_agent.labels.guard import Guard
+from ssn_agent.labels.guard import Guard, is_known_in
 from ssn_agent.labels.handover import hand_over
 from ssn_agent.labels.token import Token
 from ssn_agent.ledger.database import open_database
@@ -31,7 +32,14 @@ from ssn_contract.messages import Label
 TICK_S = 0.1
 CONNECTION_S = 10.0
 """From its first byte to its last: who is slow, or says nothing, holds nobody up for longer."""
+QUESTION_S = 2.0
+"""A question that reads the ledger for longer is given up."""
+MAX_READERS = 4
+"""Threads that read the ledger: few, so that they take little from those who judge parts."""
 MAX_CONNECTIONS = 32
+MAX_UNKNOWN = 16
+"""Connections of those who have not named the token: the oldest makes room for the next one, so
+that who has it finds some."""
 MAX_HEADER_BYTES = 16_384
 BACKLOG = 64
 STOP_S = 3.0
@@ -49,7 +57,7 @@ class HttpServer:
         self._heart = heart
         self._token = Token(http.token_file)
         routes = Routes(
-            open_database(settings.ledger_path, read_only=True),
+            open_database(settings.ledger_path, read_only=True, limit_s=QUESTION_S),
             str(settings.station),
             settings.heatmap_dir,
             partial(_keep, files.labels),
@@ -79,6 +87,7 @@ class HttpServer:
         asyncio.run(self._run(stop))
 
     async def _run(self, stop: Stop) -> None:
+        current_default_thread_limiter().total_tokens = MAX_READERS
         tending = asyncio.create_task(self._tend(stop))
         await self._server.serve([self._socket])
         await tending
@@ -111,9 +120,23 @@ class _Server(uvicorn.Server):
 
 class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
-        """Give it its time."""
+        """Give it its time, and take it from another where too many have not named the token."""
         super().connection_made(transport)
-        self.loop.call_later(CONNECTION_S, transport.abort)
+        self._made_at = self.loop.time()
+        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+        unknown = [c for c in self.connections if isinstance(c, _Connection) and c._is_unknown]
+        if len(unknown) > MAX_UNKNOWN:
+            min(unknown, key=lambda c: c._made_at).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it: a timer that ran on would keep what was read of it."""
+        self._end.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def _is_unknown(self) -> bool:
+        is_known = bool(self.scope) and is_known_in(self.scope)
+        return not is_known and not self.transport.is_closing()
 
 
 def _keep(socket_file: Path, label: Label) -> LabelAnswer:

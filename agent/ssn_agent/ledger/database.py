@@ -1,5 +1,6 @@
 """Open the ledger's database, bring it to this version's schema, translate its errors."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,22 +14,30 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ssn_agent.errors import LedgerDamaged, LedgerError
+from ssn_agent.errors import LedgerDamaged, LedgerError, LedgerTimeout
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 200
 """Short: whoever waits here decides no verdicts meanwhile."""
+STEPS_BETWEEN_LOOKS = 10_000
+"""Of SQLite's machine, until the clock is looked at: well below a millisecond."""
+_INTERRUPTED = "interrupted"
 _DAMAGED = ("database disk image is malformed", "file is not a database")
 """What SQLite says; Python 3.10 does not pass its codes on."""
 
 
-def open_database(path: Path, *, read_only: bool = False, synced: bool = True) -> Engine:
+def open_database(
+    path: Path, *, read_only: bool = False, synced: bool = True, limit_s: float | None = None
+) -> Engine:
     """Return an engine on the file. A commit is on the disk when it returns (WAL, FULL).
 
     Where it need not be `synced`, a power cut may undo the last commits, and nobody waits for them.
     Such an engine keeps no connection, nor does one that only reads: SQLite has all connections of
     a process share a file's log, and one that stays open would keep the writer from a file system
     that was mounted anew.
+
+    What reads for longer than `limit_s` is ended with LedgerTimeout: that is counted from the
+    connection's beginning, so it is for an engine that keeps none.
     """
     database, query = str(path), {}
     if read_only:
@@ -48,6 +57,9 @@ def open_database(path: Path, *, read_only: bool = False, synced: bool = True) -
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         cursor.close()
+        if limit_s is not None:
+            until = time.monotonic() + limit_s
+            connection.set_progress_handler(lambda: time.monotonic() > until, STEPS_BETWEEN_LOOKS)
 
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
@@ -100,6 +112,9 @@ def translated(engine: Engine) -> Iterator[None]:
         cause = getattr(error, "orig", None) or error
         if str(cause).startswith(_DAMAGED):
             raise _damaged(engine, str(cause)) from error
+        if str(cause) == _INTERRUPTED:
+            msg = f"{file_of(engine)}: reading took too long; ask for less"
+            raise LedgerTimeout(msg) from error
         msg = (
             f"{file_of(engine)}: the ledger cannot be used ({cause}); check disk space, "
             "permissions and the file"

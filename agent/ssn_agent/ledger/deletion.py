@@ -4,14 +4,16 @@ Their counts stay (`verdict_counts`). The pages of deleted rows are taken by the
 does not shrink, and nothing is moved about to make it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Select, delete, exists, func, select, text
 
 from ssn_agent.ledger.database import translated
+from ssn_agent.ledger.label_query import count_labels
 from ssn_agent.ledger.retention import LedgerSize
 from ssn_agent.ledger.tables import DefectRow, LabelRow, OutboxRow, TriggerRow, VerdictRow
+from ssn_contract.messages import LabelCounts
 
 AT_ONCE = 50
 """Verdicts a transaction: milliseconds."""
@@ -33,11 +35,14 @@ class Deletion:
     The newest verdict stays, too: SQLite would give its row's number out again.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Take an engine of the ledger that no other thread uses."""
+    def __init__(
+        self, engine: Engine, on_labelled_gone: Callable[[LabelCounts], None] = lambda _: None
+    ) -> None:
+        """Take an engine of the ledger that no other thread uses, and whom to tell of labels."""
         self._engine = engine
         self.labels = 0
         """Labels that have gone with their verdicts."""
+        self._on_labelled_gone = on_labelled_gone
 
     def delete_before(self, before: datetime) -> list[datetime]:
         """Delete some verdicts that were triggered before a time; return their times.
@@ -69,8 +74,11 @@ class Deletion:
             found = connection.execute(query).all()
             end = _end(connection) if found else 0
             gone = {row.id: row.triggered_at for row in found if row.id < end}
+            labelled = count_labels(connection, list(gone))
             labels = _delete_all(connection, list(gone)) if gone else 0
         self.labels += labels
+        if labels:
+            self._on_labelled_gone(labelled)
         return list(gone.values())
 
 

@@ -8,6 +8,7 @@ brings back is deleted again.
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ssn_agent.ledger.retention import (
 )
 from ssn_agent.log import logger
 from ssn_agent.settings import Settings
+from ssn_contract.messages import LabelCounts
 
 IMAGES_S = 30.0
 """Between two looks at the images and the disk."""
@@ -35,10 +37,10 @@ LOG_EVERY_S = 3600.0
 class Housekeeping:
     """Images and verdicts of one station."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the settings; touches nothing yet."""
+    def __init__(self, settings: Settings, on_labelled_gone: Callable[[LabelCounts], None]) -> None:
+        """Take the settings, and whom to tell of labelled verdicts that go; touches nothing yet."""
         self._images = ImageRetention(settings)
-        self._verdicts = VerdictRetention(settings)
+        self._verdicts = VerdictRetention(settings, on_labelled_gone)
 
     def take_over(self, settings: Settings) -> None:
         """Go by these settings from now on."""
@@ -120,9 +122,13 @@ class ImageRetention:
 class VerdictRetention:
     """Deletes the oldest verdicts, a few a turn."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, on_labelled_gone: Callable[[LabelCounts], None] = lambda _: None
+    ) -> None:
         self.settings = settings.retention
-        self._deletion = Deletion(open_database(settings.ledger_path, synced=False))
+        self._deletion = Deletion(
+            open_database(settings.ledger_path, synced=False), on_labelled_gone
+        )
         self._next_at = 0.0
         self._log_at = 0.0
         self._gone = 0

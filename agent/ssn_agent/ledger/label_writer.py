@@ -47,20 +47,17 @@ class LabelWriter:
                 for trigger, item in zip(found, said, strict=True)
             ]
             after = count_labels(connection, labelled)
-        if self._counts is not None:
-            self._counts = LabelCounts(
-                good=self._counts.good + after.good - before.good,
-                bad=self._counts.bad + after.bad - before.bad,
-                disagreements=max(
-                    0, self._counts.disagreements + after.disagreements - before.disagreements
-                ),
-            )
+        self._change(before, after)
         return answers
+
+    def forget(self, gone: LabelCounts) -> None:
+        """Take labelled verdicts that were deleted out of the counts."""
+        self._change(gone, LabelCounts(good=0, bad=0, disagreements=0))
 
     def counts(self) -> LabelCounts:
         """Return how many verdicts are labelled, and how. Raises LedgerError.
 
-        Counted once: what goes for lack of room is in it until the next start.
+        Counted once; what comes is added, and what goes taken away.
         """
         if self._counts is None:
             with translated(self._engine), self._engine.connect() as connection:
@@ -70,6 +67,17 @@ class LabelWriter:
     def close(self) -> None:
         """Close the database; what uses it next opens it anew."""
         self._engine.dispose()
+
+    def _change(self, before: LabelCounts, after: LabelCounts) -> None:
+        now = self._counts
+        if now is not None:  # never below nothing: a commit that failed may be there all the same
+            self._counts = LabelCounts(
+                good=max(0, now.good + after.good - before.good),
+                bad=max(0, now.bad + after.bad - before.bad),
+                disagreements=max(
+                    0, now.disagreements + after.disagreements - before.disagreements
+                ),
+            )
 
     def _trigger(self, connection: Connection, label: Label) -> int | LabelAnswer:
         """Return the verdict's trigger, or the answer that there is none."""

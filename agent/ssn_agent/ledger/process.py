@@ -85,7 +85,6 @@ class LedgerProcess:
         self._is_migrated = False
         self._writer = LedgerWriter(self._engine, str(settings.station), self._messages)
         self._integrity = IntegrityCheck(settings.ledger_path)
-        self._housekeeping = Housekeeping(settings)
         self._streams: dict[str, PendingTriggers] = {}
         for name in settings.cameras:
             self._streams[name] = PendingTriggers(Journal(files.journal(name)), Counts())
@@ -100,6 +99,7 @@ class LedgerProcess:
             self._link.acknowledge,
         )
         labels = LabelWriter(self._engine, str(settings.station))
+        self._housekeeping = Housekeeping(settings, labels.forget)
         topic = self._topics.label
         self._labels = LabelIntake(topic, files.labels, self._link.acknowledge, labels)
         self._ledger_problem: str | None = None

@@ -22,4 +22,4 @@ class MemorySettings(BaseModel):
     ledger_mib: Mib = 512
     """The outbox's window, SQLite's cache."""
     http_mib: Mib = 256
-    """The HTTP API with 16 requests at once."""
+    """The HTTP API with its 32 connections."""
