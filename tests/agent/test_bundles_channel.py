@@ -156,6 +156,26 @@ def test_the_newest_few_stay_and_those_that_cameras_have(plant: Plant, station: 
     assert set(station.stored()) == kept
 
 
+@pytest.mark.parametrize("named", ["a symlink", "..", "a folder that is a symlink"])
+def test_what_a_camera_has_stays_whatever_way_its_path_is_written(
+    plant: Plant, station: Station, tmp_path: Path, named: str
+) -> None:
+    [oldest] = station.pull()
+    link = tmp_path / "link"
+    link.symlink_to(oldest.path if named == "a symlink" else oldest.path.parent)
+    path = {
+        "a symlink": link,
+        "..": station.bundles / ".." / station.bundles.name / FIRST,
+        "a folder that is a symlink": link / FIRST,
+    }[named]
+    none_kept = like(station, tmp_path / "data", keep=0)
+    plant.publish("2.0.0")
+    none_kept.pull(in_use=[path])
+    assert set(none_kept.stored()) == {FIRST, SECOND}
+    none_kept.pull()
+    assert set(none_kept.stored()) == {SECOND}
+
+
 def test_bundles_of_the_agent_that_runs_here_are_in_use_whatever_the_file_says(
     tmp_path: Path,
 ) -> None:
