@@ -136,6 +136,26 @@ def test_a_damaged_bundle_in_the_store_is_fetched_again(plant: Plant, station: S
     assert Bundle.open(again.path).digest == Bundle.open(plant.bundle("1.0.0")).digest
 
 
+def test_a_pull_puts_nothing_in_the_place_of_another_bundle_that_a_camera_has(
+    plant: Plant, station: Station, tmp_path: Path
+) -> None:
+    """Brought there by hand, say: the camera would be judged by it from its next start on."""
+    [here] = station.pull()
+    link = tmp_path / "link.ssn"
+    link.symlink_to(here.path)
+    shutil.copy(plant.bundle("2.0.0"), here.path)
+    for fetch in (True, False):
+        with pytest.raises(ChannelError, match=r"1\.0\.0 is another bundle .* another version"):
+            station.pull(in_use=[link], fetch=fetch)
+        assert here.path.read_bytes() == plant.bundle("2.0.0").read_bytes()
+    here.path.write_bytes(b"damaged")
+    [again] = station.pull(in_use=[link])
+    assert again.is_new
+    shutil.copy(plant.bundle("2.0.0"), here.path)
+    station.pull()
+    assert here.path.read_bytes() == plant.bundle("1.0.0").read_bytes()
+
+
 def test_going_back_to_an_older_bundle_is_an_order_that_is_followed(
     plant: Plant, station: Station
 ) -> None:
