@@ -401,6 +401,48 @@ def test_a_root_key_in_wrong_hands_goes_as_long_as_enough_are_left(plant: Plant)
         work.rotate(plant.folder, gone, plant.keys(), now())
 
 
+def half_rotated(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Begin to replace the first root key, to be killed between the two changes; return all."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "_drop_key", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plant.rotate("root")
+    return plant.state().key_names("root")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_root_key_that_an_unfinished_rotation_added_is_taken_by_the_next_one(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Of the same key, or of another one."""
+    both = half_rotated(plant, monkeypatch)
+    work.refresh(plant.folder, ["root"], None, plant.keys(), now())
+    plant.revoke("timestamp")
+    gone = both.pop(place)
+    done = work.rotate(plant.folder, gone, plant.keys(), now())
+    assert f"{gone} is replaced by {both[-1]}" in done.did
+    for role in ("root", "targets"):
+        assert plant.state().key_names(role) == both
+    plant.rotate("root")
+    assert len(plant.state().key_names("root")) == 3
+
+
+def test_the_root_key_that_an_unfinished_rotation_added_can_be_taken_away_again(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [*before, added] = half_rotated(plant, monkeypatch)
+    with pytest.raises(PublishError, match=f"{added}: was added by a rotation .* not finished"):
+        work.rotate(plant.folder, added, plant.keys(), now())
+    work.revoke(plant.folder, added, plant.keys(), now())
+    assert plant.state().key_names("root") == before
+    plant.rotate("root")
+    assert len(plant.state().key_names("root")) == 3
+
+
 @pytest.mark.parametrize("role", LIFE_DAYS)
 def test_a_role_is_signed_anew_for_its_usual_time_or_for_so_many_days(
     plant: Plant, role: str
@@ -466,6 +508,7 @@ def test_a_change_that_is_killed_at_any_step_leaves_a_channel_that_is_read_and_c
         if role is not None:
             left.rotate(role)
         left.publish("2.0.0")
+        assert [len(left.state().keyids(role)) for role in work.KEY_ROLES] == [3, 1, 1, 1, 1], step
         assert reader.version() == "2.0.0", step
         assert not [*left.folder.glob("metadata/.*"), *left.folder.glob("targets/*/.*")], step
 

@@ -16,6 +16,8 @@ from ssn_trainer.publish.repository import changing, commit, copy_of, write
 from ssn_trainer.publish.state import CHANNELS, LIFE_DAYS, METADATA, TARGETS, State, history, load
 
 KEY_ROLES = ("root", *CHANNELS, "snapshot", "timestamp")
+ADDED = "x-ssn-added-root-key"
+"""A field of the root while a root key is being replaced: the new one. The old one counts, too."""
 REFRESH = "have a timer run `ssn-trainer channel refresh timestamp` daily, where its key is"
 
 
@@ -111,12 +113,27 @@ def promote(folder: Path, name: str, keys: KeyFolders, now: datetime) -> Done:
 
 
 def rotate(folder: Path, key: str, keys: KeyFolders, now: datetime) -> Done:
-    """Put a new key in a key's place. Raises PublishError."""
+    """Put a new key in a key's place. Raises PublishError.
+
+    Where another command was killed between adding a root key and dropping the old one, the key
+    that it has added is taken. Of other roles all keys go, such a one among them.
+    """
     with changing(folder):
         old = load(folder, keys)
         role, keyid = _find_key(old, key)
-        dropped = [keyid] if role == "root" else old.keyids(role)
-        new, [made] = _exchange(folder, old, {role: dropped}, keys, now)
+        added = old.root.signed.unrecognized_fields.get(ADDED)
+        if role == "root" and keyid == added:
+            msg = f"{key}: was added by a rotation that was not finished; run that one again, for "
+            msg += f"the key that is to go, or take this one away with `channel revoke {key}`"
+            raise PublishError(msg)
+        if role == "root" and added is not None:
+            new, made = copy_of(old), key_name("root", added)
+            _drop_key(new, role, keyid)
+            del new.root.signed.unrecognized_fields[ADDED]
+            commit(folder, old, new, keys, now)
+        else:
+            dropped = [keyid] if role == "root" else old.keyids(role)
+            new, [made] = _exchange(folder, old, {role: dropped}, keys, now)
     todo = [f"destroy {key}.pem and its copies: nothing it signs from now on is taken"]
     if role == "root":
         todo.append(f"move {made}.pem to media of its own, offline, with its holder")
@@ -145,6 +162,8 @@ def revoke(
                 msg = f"{key}: without it there are fewer root keys than the {threshold} that must"
                 msg += f" sign; put a new one in its place with `channel rotate {key}`"
                 raise PublishError(msg)
+            if new.root.signed.unrecognized_fields.get(ADDED) == keyid:
+                del new.root.signed.unrecognized_fields[ADDED]
             commit(folder, old, new, keys, now)
         else:
             roles = dict.fromkeys((role, "snapshot", "timestamp"))
@@ -165,11 +184,15 @@ def _exchange(
     """
     both = copy_of(old)
     made = [_add_key(both, role, keys) for role in gone]
+    if "root" in gone:
+        both.root.signed.unrecognized_fields[ADDED] = both.keyids("root")[-1]
     commit(folder, old, both, keys, now)
     new = copy_of(both)
     for role, keyids in gone.items():
         for keyid in list(keyids):
             _drop_key(new, role, keyid)
+    if "root" in gone:
+        del new.root.signed.unrecognized_fields[ADDED]
     commit(folder, both, new, keys, now)
     return new, made
 
