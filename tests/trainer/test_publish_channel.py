@@ -268,6 +268,75 @@ def test_a_bundle_that_was_exchanged_in_the_folder_is_not_promoted(plant: Plant)
         work.promote(plant.folder, NAME, plant.keys(), now())
 
 
+def rolled_back(plant: Plant, to: ChannelName = "stable") -> None:
+    """Have who can write to the folder put back what was signed before the present bundle."""
+    before = plant.home / "before"
+    shutil.copytree(plant.metadata, before)
+    plant.publish("2.0.0", to)
+    shutil.rmtree(plant.metadata)
+    before.rename(plant.metadata)
+
+
+@pytest.mark.parametrize("role", ["timestamp", "root"])
+def test_what_was_signed_once_and_is_over_is_not_signed_again(plant: Plant, role: str) -> None:
+    plant.publish("1.0.0")
+    rolled_back(plant)
+    before = contents(plant.home)
+    with pytest.raises(PublishError, match=r"is version 2, and 3 was signed .* its newest copy"):
+        work.refresh(plant.folder, [role], None, plant.keys(), now())
+    assert contents(plant.home) == before
+
+
+def test_an_older_set_is_known_by_each_role_and_not_by_its_timestamp_alone(plant: Plant) -> None:
+    """Who has the timestamp's key can make its version as high as can be."""
+    plant.publish("1.0.0")
+    rolled_back(plant)
+    forged = plant.state().timestamp
+    forged.signed.version = 10**9
+    [thief] = plant.keys().open("timestamp", plant.state().keyids("timestamp"))
+    forged.sign(thief)
+    (plant.metadata / "timestamp.json").write_bytes(forged.to_bytes())
+    with pytest.raises(PublishError, match="its stable is version 2, and 3 was signed from here"):
+        work.refresh(plant.folder, ["timestamp"], None, plant.keys(), now())
+
+
+def test_a_root_that_is_taken_away_is_missed(plant: Plant) -> None:
+    before = plant.home / "before"
+    shutil.copytree(plant.metadata, before)
+    plant.rotate("timestamp")
+    shutil.rmtree(plant.metadata)
+    before.rename(plant.metadata)
+    (plant.key_dir / "versions.json").write_text('{"root": 3}')
+    with pytest.raises(PublishError, match="its root is version 1, and 3 was signed from here"):
+        plant.publish("1.0.0")
+
+
+def test_a_publisher_that_was_away_goes_on_from_what_another_has_signed(plant: Plant) -> None:
+    shutil.copytree(plant.key_dir, plant.home / "others")
+    others = key_folders(plant, plant.home / "others")
+    plant.publish("1.0.0")
+    work.refresh(plant.folder, ["timestamp"], None, others, now())
+    assert (plant.state().timestamp.signed.version, names(plant)) == (3, "1.0.0")
+    plant.publish("2.0.0")
+
+
+def test_an_older_backup_is_gone_on_from_when_one_says_so(plant: Plant) -> None:
+    plant.publish("1.0.0")
+    rolled_back(plant)
+    [key] = plant.state().key_names("timestamp")
+    with pytest.raises(PublishError, match=r"revoke` the timestamp's key with --restored"):
+        plant.revoke("timestamp")
+    work.revoke(plant.folder, key, plant.keys(), now(), restored=True)
+    plant.publish("3.0.0")
+    assert names(plant) == "3.0.0"
+
+
+def test_a_damaged_note_of_versions_is_named(plant: Plant) -> None:
+    (plant.key_dir / "versions.json").write_text('{"root": "1"}')
+    with pytest.raises(PublishError, match=r"versions\.json: damaged; delete it when you know"):
+        plant.publish("1.0.0")
+
+
 # Rotation, revocation, expiry
 
 
@@ -332,6 +401,48 @@ def test_a_root_key_in_wrong_hands_goes_as_long_as_enough_are_left(plant: Plant)
         work.rotate(plant.folder, gone, plant.keys(), now())
 
 
+def half_rotated(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Begin to replace the first root key, to be killed between the two changes; return all."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "_drop_key", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plant.rotate("root")
+    return plant.state().key_names("root")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_root_key_that_an_unfinished_rotation_added_is_taken_by_the_next_one(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Of the same key, or of another one."""
+    both = half_rotated(plant, monkeypatch)
+    work.refresh(plant.folder, ["root"], None, plant.keys(), now())
+    plant.revoke("timestamp")
+    gone = both.pop(place)
+    done = work.rotate(plant.folder, gone, plant.keys(), now())
+    assert f"{gone} is replaced by {both[-1]}" in done.did
+    for role in ("root", "targets"):
+        assert plant.state().key_names(role) == both
+    plant.rotate("root")
+    assert len(plant.state().key_names("root")) == 3
+
+
+def test_the_root_key_that_an_unfinished_rotation_added_can_be_taken_away_again(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [*before, added] = half_rotated(plant, monkeypatch)
+    with pytest.raises(PublishError, match=f"{added}: was added by a rotation .* not finished"):
+        work.rotate(plant.folder, added, plant.keys(), now())
+    work.revoke(plant.folder, added, plant.keys(), now())
+    assert plant.state().key_names("root") == before
+    plant.rotate("root")
+    assert len(plant.state().key_names("root")) == 3
+
+
 @pytest.mark.parametrize("role", LIFE_DAYS)
 def test_a_role_is_signed_anew_for_its_usual_time_or_for_so_many_days(
     plant: Plant, role: str
@@ -384,6 +495,7 @@ def test_a_change_that_is_killed_at_any_step_leaves_a_channel_that_is_read_and_c
     steps = kill_at_each_step(work_, plant.home, out, argument)
     changes = sum("timestamp.json" in step and "rename" in step for step in steps)
     assert changes == (1 if role is None else 2)
+    assert sum("rename" in step and "versions.json" in step for step in steps) == changes
     for number, step in enumerate(steps, start=1):
         left = Plant(out / str(number))
         reader = Station(
@@ -396,6 +508,7 @@ def test_a_change_that_is_killed_at_any_step_leaves_a_channel_that_is_read_and_c
         if role is not None:
             left.rotate(role)
         left.publish("2.0.0")
+        assert [len(left.state().keyids(role)) for role in work.KEY_ROLES] == [3, 1, 1, 1, 1], step
         assert reader.version() == "2.0.0", step
         assert not [*left.folder.glob("metadata/.*"), *left.folder.glob("targets/*/.*")], step
 

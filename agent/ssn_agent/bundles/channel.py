@@ -7,7 +7,8 @@ A pull goes in this order, and each step trusts what the one before has verified
    then reads timestamp, snapshot and targets: signatures, versions that never fall, expiry.
 3. The channel's own role names its present bundle: length, digest, `ssn_contract.ChannelBundle`.
 4. What is in the store with this digest stays. Else it is fetched beside its place, its length and
-   digest are checked, then the bundle itself as `Bundle.open` does; then it gets its name.
+   digest are checked, then the bundle itself as `Bundle.open` does; then it gets its name. It takes
+   the place of no other bundle that a camera has.
 5. Bundles that are needed no more are deleted.
 
 A pull that is killed anywhere leaves a store of whole, verified bundles, and the next one goes on.
@@ -103,13 +104,13 @@ def pull(
 ) -> list[Pulled]:
     """Bring the store up to date with the channel; without `fetch` only say what it names.
 
-    `in_use` are bundles that stay whatever the channel says. A bundle that is refused keeps none of
-    the others back. Raises ChannelError, saying of each what is wrong.
+    `in_use` are bundles that stay as they are whatever the channel says. A bundle that is refused
+    keeps none of the others back. Raises ChannelError, saying of each what is wrong.
     """
     pulled, problems = [], []
     try:
         with Store.opened(bundle_dir) as store:
-            client = _Client(settings, store, channel_dir)
+            client = _Client(settings, store, channel_dir, in_use)
             for name in settings.bundles:
                 try:
                     pulled.append(client.pull(name, fetch=fetch))
@@ -128,10 +129,17 @@ def pull(
 class _Client:
     """One pull's view of the channel."""
 
-    def __init__(self, settings: ChannelSettings, store: Store, channel_dir: Path) -> None:
+    def __init__(
+        self,
+        settings: ChannelSettings,
+        store: Store,
+        channel_dir: Path,
+        in_use: Collection[Path],
+    ) -> None:
         """Bring the metadata up to date. Raises ChannelError, OSError."""
         self._settings = settings
         self._store = store
+        self._in_use = {path.resolve() for path in in_use}
         self._where = f"channel {settings.name} at {settings.url}"
         channel_dir.mkdir(parents=True, exist_ok=True)
         for leftover in channel_dir.glob("tmp*"):  # tuf's, of a pull that was killed
@@ -151,6 +159,10 @@ class _Client:
         said = announced(what, target.custom, target.length, self._settings.max_bundle_mib * 2**20)
         path = self._store.path(name, said.version)
         is_new = self._updater.find_cached_target(target, str(path)) is None
+        if is_new and path.resolve() in self._in_use and _is_sound(path):
+            msg = f"{what} {said.version} is another bundle than {path}, which a camera has; "
+            msg += "publish it under another version (fit --bundle-version)"
+            raise ChannelError(msg)
         if is_new and fetch:
             self._store.take(path, lambda place: self._fetch(target, name, said, place))
         elif fetch:
@@ -171,6 +183,14 @@ class _Client:
             raise ChannelError(f"{msg}; publish it anew")
         if bundle.digest != target.hashes.get("sha256"):
             raise ChannelError(f"{place}: is not what was written; check the disk")
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        Bundle.open(path)
+    except BundleError:
+        return False
+    return True
 
 
 def _updater(settings: ChannelSettings, unverified_dir: Path, channel_dir: Path) -> Updater:

@@ -56,7 +56,9 @@ class Store:
             os.close(folder)
 
     def tidy(self, needed: Collection[Path], keep: int) -> None:
-        """Delete what is needed no more. Raises OSError."""
+        """Delete what is needed no more, whatever way its path is written. Raises OSError."""
         stored = [(path, path.stat().st_mtime) for path in self.folder.glob("*.ssn")]
-        for path in superfluous(stored, needed, keep):
+        places = {path.resolve() for path in needed}
+        stays = {path for path, _ in stored if path.resolve() in places}
+        for path in superfluous(stored, stays, keep):
             path.unlink()

@@ -11,11 +11,13 @@ from tuf.api.metadata import DelegatedRole, Delegations, TargetFile
 from ssn_agent.bundles.archive import Bundle
 from ssn_contract.channel import ChannelBundle, ChannelName, target_path
 from ssn_trainer.errors import PublishError, UsageError
-from ssn_trainer.publish.keys import ROOT_FILE, KeyFolders, key_name
+from ssn_trainer.publish.keys import ROOT_FILE, VERSIONS_FILE, KeyFolders, key_name
 from ssn_trainer.publish.repository import changing, commit, copy_of, write
 from ssn_trainer.publish.state import CHANNELS, LIFE_DAYS, METADATA, TARGETS, State, history, load
 
 KEY_ROLES = ("root", *CHANNELS, "snapshot", "timestamp")
+ADDED = "x-ssn-added-root-key"
+"""A field of the root while a root key is being replaced: the new one. The old one counts, too."""
 REFRESH = "have a timer run `ssn-trainer channel refresh timestamp` daily, where its key is"
 
 
@@ -53,14 +55,13 @@ def init(folder: Path, keys: KeyFolders, root_keys: int, threshold: int, now: da
             new.root.signed.roles[role].threshold = threshold
         commit(folder, None, new, keys, now)
         first_root = folder / METADATA / "1.root.json"
-        keys.trust(first_root.read_bytes())
     roots = ", ".join(f"{name}.pem" for name in new.key_names("root"))
     return Done(
         f"{folder}: an empty channel; {threshold} of {root_keys} root keys say who may sign",
         new,
         [
             f"give each station {first_root} by hand, as channel.root_file",
-            f"keep {ROOT_FILE} beside the keys: by it a command knows the channel's metadata",
+            f"keep {ROOT_FILE} and {VERSIONS_FILE} beside the keys: a command goes by them",
             f"move {roots} to media of their own, offline, each with its holder; keep copies",
             REFRESH,
         ],
@@ -79,7 +80,7 @@ def _publish(
 ) -> Done:
     path = bundle.path
     with changing(folder):
-        old = load(folder, keys.trusted_root())
+        old = load(folder, keys)
         what = f"{channel}: {bundle.manifest.name} {bundle.manifest.version}"
         target = _target(bundle, channel, path)
         if old.targets[channel].signed.targets.get(target.path) == target:
@@ -98,11 +99,8 @@ def _publish(
 
 def promote(folder: Path, name: str, keys: KeyFolders, now: datetime) -> Done:
     """Have `stable` name the bundle that `canary` names. Raises PublishError, BundleError."""
-    target = (
-        load(folder, keys.trusted_root())
-        .targets["canary"]
-        .signed.targets.get(target_path("canary", name))
-    )
+    canary = load(folder, keys).targets["canary"].signed
+    target = canary.targets.get(target_path("canary", name))
     if target is None:
         msg = f"canary names no bundle {name}; publish it there first"
         raise PublishError(msg)
@@ -115,27 +113,45 @@ def promote(folder: Path, name: str, keys: KeyFolders, now: datetime) -> Done:
 
 
 def rotate(folder: Path, key: str, keys: KeyFolders, now: datetime) -> Done:
-    """Put a new key in a key's place. Raises PublishError."""
+    """Put a new key in a key's place. Raises PublishError.
+
+    Where another command was killed between adding a root key and dropping the old one, the key
+    that it has added is taken. Of other roles all keys go, such a one among them.
+    """
     with changing(folder):
-        old = load(folder, keys.trusted_root())
+        old = load(folder, keys)
         role, keyid = _find_key(old, key)
-        dropped = [keyid] if role == "root" else old.keyids(role)
-        new, [made] = _exchange(folder, old, {role: dropped}, keys, now)
+        added = old.root.signed.unrecognized_fields.get(ADDED)
+        if role == "root" and keyid == added:
+            msg = f"{key}: was added by a rotation that was not finished; run that one again, for "
+            msg += f"the key that is to go, or take this one away with `channel revoke {key}`"
+            raise PublishError(msg)
+        if role == "root" and added is not None:
+            new, made = copy_of(old), key_name("root", added)
+            _drop_key(new, role, keyid)
+            del new.root.signed.unrecognized_fields[ADDED]
+            commit(folder, old, new, keys, now)
+        else:
+            dropped = [keyid] if role == "root" else old.keyids(role)
+            new, [made] = _exchange(folder, old, {role: dropped}, keys, now)
     todo = [f"destroy {key}.pem and its copies: nothing it signs from now on is taken"]
     if role == "root":
         todo.append(f"move {made}.pem to media of its own, offline, with its holder")
     return Done(f"{key} is replaced by {made}; stations follow at their next pull", new, todo)
 
 
-def revoke(folder: Path, key: str, keys: KeyFolders, now: datetime) -> Done:
+def revoke(
+    folder: Path, key: str, keys: KeyFolders, now: datetime, *, restored: bool = False
+) -> Done:
     """Take the trust from a key that is in wrong hands. Raises PublishError.
 
     A root key goes without another in its place. Of another role a new one comes, and new ones for
     snapshot and timestamp: by these a station forgets which versions it has seen, and with that
-    what the key may have had it take (TUF specification, 5.3.11).
+    what the key may have had it take (TUF specification, 5.3.11). So this is the one change that
+    may begin with a folder that was `restored` from an older backup: stations follow it again.
     """
     with changing(folder):
-        old = load(folder, keys.trusted_root())
+        old = load(folder, keys, restored=restored)
         role, keyid = _find_key(old, key)
         if role == "root":
             made: list[str] = []
@@ -146,6 +162,8 @@ def revoke(folder: Path, key: str, keys: KeyFolders, now: datetime) -> Done:
                 msg = f"{key}: without it there are fewer root keys than the {threshold} that must"
                 msg += f" sign; put a new one in its place with `channel rotate {key}`"
                 raise PublishError(msg)
+            if new.root.signed.unrecognized_fields.get(ADDED) == keyid:
+                del new.root.signed.unrecognized_fields[ADDED]
             commit(folder, old, new, keys, now)
         else:
             roles = dict.fromkeys((role, "snapshot", "timestamp"))
@@ -166,11 +184,15 @@ def _exchange(
     """
     both = copy_of(old)
     made = [_add_key(both, role, keys) for role in gone]
+    if "root" in gone:
+        both.root.signed.unrecognized_fields[ADDED] = both.keyids("root")[-1]
     commit(folder, old, both, keys, now)
     new = copy_of(both)
     for role, keyids in gone.items():
         for keyid in list(keyids):
             _drop_key(new, role, keyid)
+    if "root" in gone:
+        del new.root.signed.unrecognized_fields[ADDED]
     commit(folder, both, new, keys, now)
     return new, made
 
@@ -184,7 +206,7 @@ def refresh(
         msg = f"{strange[0]}: no such role; use {', '.join(LIFE_DAYS)}"
         raise UsageError(msg)
     with changing(folder):
-        old = load(folder, keys.trusted_root())
+        old = load(folder, keys)
         new = copy_of(old)
         renew = {role: days or LIFE_DAYS[role] for role in roles}
         commit(folder, old, new, keys, now, renew)

@@ -97,12 +97,18 @@ def rotate(
 
 @channel_app.command()
 def revoke(
-    key: KeyName, channel: ChannelDir, keys: Keys, passphrases: PassphraseDir = None
+    key: KeyName,
+    channel: ChannelDir,
+    keys: Keys,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="The folder is an older backup, the newest left.")
+    ] = False,
+    passphrases: PassphraseDir = None,
 ) -> None:
     """Take the trust from a key that is in wrong hands."""
     from ssn_trainer.publish import channel as work
 
-    _done(work.revoke(channel, key, _keys(keys, passphrases), _now()))
+    _done(work.revoke(channel, key, _keys(keys, passphrases), _now(), restored=restored))
 
 
 @channel_app.command()

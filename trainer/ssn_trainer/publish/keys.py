@@ -6,7 +6,7 @@ the other, and a command finds the key that the metadata asks for wherever its f
 
 import stat
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from pydantic import TypeAdapter, ValidationError
 from securesystemslib.signer import CryptoSigner
 
 from ssn_agent.atomic import write_atomically
@@ -27,6 +28,9 @@ from ssn_trainer.errors import PublishError
 _SHOWN = 8
 ROOT_FILE = "root.json"
 """Beside the keys: a root of the channel by which its metadata is known."""
+VERSIONS_FILE = "versions.json"
+"""Beside that root: each role's version as of the last change that was made from there."""
+_VERSIONS = TypeAdapter(dict[str, int])
 MIN_PASSPHRASE_BYTES = 12
 """A PEM file makes each guess at its passphrase hardly dearer: it must be long by itself."""
 MAX_PASSPHRASE_BYTES = 1024  # OpenSSL's bound
@@ -106,6 +110,27 @@ class KeyFolders:
             "known; take it from where the channel was made, not from the served folder"
         )
         raise PublishError(msg)
+
+    def note(self, versions: Mapping[str, int]) -> None:
+        """Write down each role's version, as it is in the channel now. Raises PublishError."""
+        path = self.trusted_root().with_name(VERSIONS_FILE)
+        self._write(path, _VERSIONS.dump_json(dict(versions)))
+
+    def noted(self) -> dict[str, int]:
+        """Return what was written down; nothing, where nothing was yet. Raises PublishError."""
+        path = self.trusted_root().with_name(VERSIONS_FILE)
+        try:
+            return _VERSIONS.validate_json(path.read_bytes(), strict=True)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            msg = f"{path}: cannot be read ({error.strerror}); check its permissions"
+            raise PublishError(msg) from error
+        except ValidationError as error:
+            msg = (
+                f"{path}: damaged; delete it when you know that the channel's folder is the newest"
+            )
+            raise PublishError(msg) from error
 
     def _write(self, path: Path, data: bytes) -> None:
         try:

@@ -9,7 +9,10 @@
 
 A change is signed as a whole before anything is written, and `timestamp.json`, which is replaced at
 once, makes it seen. What a killed change left behind is overwritten by the next one: versions are
-counted from what the timestamp names. A new root is written first where it holds for what is there
+counted from what the timestamp names. Last, the versions are noted beside the keys: by them an
+older folder is known. Noted before, they would have a folder refused that a killed change left as
+it was. Where one is killed before the note, the folder is newer than that, as it also is where
+another publisher was at work. A new root is written first where it holds for what is there
 (it adds keys), else last, where what is new holds for the root before (it drops keys): a key is
 replaced by adding one and then dropping the other.
 """
@@ -105,6 +108,9 @@ def commit(
     keys.save()
     for name, data in files:
         write(folder / METADATA / name, data)
+    if old is None:
+        keys.trust(dict(files)["1.root.json"])
+    keys.note({role: new.of(role).signed.version for role in SIGNED_FIRST})
 
 
 def write(path: Path, data: bytes) -> None:

@@ -1,9 +1,11 @@
 """The metadata of a channel, read as its readers find it and verified before anything builds on it.
 
 Whoever can write to the served folder must not have a publisher sign what was put there. So a
-publisher trusts as a station does: it begins with a root that is kept beside the keys.
+publisher trusts as a station does: it begins with a root that is kept beside the keys, and takes no
+version that is older than the one noted there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,7 +15,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 
 from ssn_contract.channel import ChannelName
 from ssn_trainer.errors import PublishError
-from ssn_trainer.publish.keys import key_name
+from ssn_trainer.publish.keys import KeyFolders, key_name
 
 CHANNELS: tuple[ChannelName, ...] = get_args(ChannelName)
 TARGETS_ROLES = (*CHANNELS, "targets")
@@ -69,12 +71,13 @@ def key_role(role: str) -> str:
     return "root" if role == "targets" else role
 
 
-def load(folder: Path, trusted_root: Path | None) -> State:
-    """Read a channel, beginning with a trusted root; without one, with the folder's own first one.
+def load(folder: Path, keys: KeyFolders | None, *, restored: bool = False) -> State:
+    """Read a channel, beginning with the root beside the keys; without keys, with its own first.
 
-    Raises PublishError where it is not what its keys have signed. Expiry is the readers' matter.
+    Raises PublishError where it is not what its keys have signed, or older than what was signed
+    with these last, unless it was `restored` so on purpose. Expiry is the readers' matter.
     """
-    new = State(root=_newest_root(folder, trusted_root))
+    new = State(root=_newest_root(folder, None if keys is None else keys.trusted_root()))
     new.timestamp = _read(folder / METADATA / "timestamp.json", Timestamp)
     _verify(folder, "timestamp", new)
     new.snapshot = _named(folder, "snapshot", Snapshot, new.timestamp.signed.snapshot_meta)
@@ -86,6 +89,8 @@ def load(folder: Path, trusted_root: Path | None) -> State:
             raise PublishError(msg)
         new.targets[role] = _named(folder, role, Targets, meta)
         _verify(folder, role, new)
+    if keys is not None and not restored:
+        _check_not_older(folder, new, keys.noted())
     return new
 
 
@@ -102,6 +107,20 @@ def is_signed(role: str, metadata: Metadata[Any], judge: Root | Targets) -> bool
     except UnsignedMetadataError:
         return False
     return True
+
+
+def _check_not_older(folder: Path, state: State, noted: Mapping[str, int]) -> None:
+    """Refuse what was signed once and is over: to sign it anew would make it count again."""
+    for role in SIGNED_FIRST:
+        version = state.of(role).signed.version
+        if version < noted.get(role, version):
+            msg = (
+                f"{folder}: its {role} is version {version}, and {noted[role]} was signed from "
+                "here already: nothing is built on an older copy. Find out who changed the "
+                "folder, and put its newest copy in its place; where this is the newest that is "
+                "left, `ssn-trainer channel revoke` the timestamp's key with --restored"
+            )
+            raise PublishError(msg)
 
 
 def _newest_root(folder: Path, trusted: Path | None) -> Metadata[Root]:
