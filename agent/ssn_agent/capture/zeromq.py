@@ -1,6 +1,7 @@
 """Parts from any other program, over ZeroMQ: docs/zeromq.md has the format.
 
-A ROUTER socket. What a peer sends is bounded before it is read, answered whatever it is, and never
+A ROUTER socket. Each part of what a peer sends is bounded before it is read (not the number of a
+message's parts: a peer that is let in can take memory). It is answered whatever it is, and never
 waited for: an answer that a peer does not take is dropped, and the peer repeats its message.
 """
 
