@@ -132,7 +132,7 @@ def test_a_name_from_the_network_is_no_setting_and_no_command_to_the_terminal(
     assert all(line.isprintable() for line in described(chosen, said, None, is_counted=True))
     (tmp_path / "agent.toml").write_text("\n".join(lines))
     settings = load_settings(tmp_path / "agent.toml")
-    assert settings.cameras["camera-1"].source == GigeSource(device=odd)
+    assert settings.cameras["camera-1"].source == GigeSource.model_validate({"device": odd})
     assert settings.broker.host != "evil"
 
 
