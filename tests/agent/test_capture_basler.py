@@ -223,7 +223,7 @@ def test_a_wait_is_kept(own: OwnProcess, flat: Path) -> None:
         for wait_s in (0.0, 0.005, 0.2):
             began = time.monotonic()
             assert camera.next_frame(wait_s) is None
-            assert wait_s <= time.monotonic() - began < wait_s + 0.1
+            assert wait_s <= time.monotonic() - began < wait_s + 0.5
 
 
 def test_a_trigger_passes_over_what_was_exposed_before(own: OwnProcess, flat: Path) -> None:

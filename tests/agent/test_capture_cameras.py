@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssn_agent.capture.camera import Camera, Frame
 from ssn_agent.capture.drivers.choice import make_camera
+from ssn_agent.capture.drivers.drawn import DrawnCamera
 from ssn_agent.capture.drivers.files import FolderCamera
 from ssn_agent.capture.drivers.pace import Pace
 from ssn_agent.capture.drivers.video import VideoCamera
@@ -199,8 +200,8 @@ def test_reading_a_camera_that_is_closed_is_an_error_and_closing_it_again_is_non
 # Triggers.
 
 
-@pytest.mark.parametrize("kind", ["folder", "video"])
-def test_each_trigger_takes_the_next_picture_of_a_file_source(
+@pytest.mark.parametrize("kind", ["folder", "video", "line"])
+def test_each_trigger_takes_the_next_picture_of_a_file_or_a_drawn_line_and_nobody_else_does(
     kind: str, video: Path, tmp_path: Path
 ) -> None:
     for number, tint in enumerate((RED, GREEN, BLUE)):
@@ -208,6 +209,7 @@ def test_each_trigger_takes_the_next_picture_of_a_file_source(
     made: dict[str, Camera] = {
         "folder": FolderCamera(FolderSource(path=tmp_path, trigger="software")),
         "video": VideoCamera(VideoSource(path=video, trigger="software")),
+        "line": DrawnCamera(LineSource(fps=100, trigger="software")),
     }
     with closing(made[kind]) as camera:
         camera.open()
@@ -216,9 +218,12 @@ def test_each_trigger_takes_the_next_picture_of_a_file_source(
         found = []
         for _ in range(2):
             camera.trigger()
-            found.append(colour(taken(camera)))
-            assert camera.next_frame(0.001) is None
-        assert found == [RED, GREEN]
+            found.append(taken(camera))
+            assert camera.next_frame(0.02) is None
+        if kind == "line":
+            assert [frame.frame_id for frame in found] == [0, 1]
+        else:
+            assert [colour(frame) for frame in found] == [RED, GREEN]
         camera.trigger()
         camera.arm()  # the trigger has had its time
         assert camera.next_frame(0.001) is None

@@ -3,8 +3,8 @@
 import pytest
 
 from ssn_agent.capture.camera import Description, HostTime
-from ssn_agent.capture.drivers import buffers
-from ssn_agent.capture.drivers.device_clock import DeviceClock
+from ssn_agent.capture.drivers import buffers, genicam
+from ssn_agent.capture.drivers.device_clock import DeviceClock, in_ns
 from ssn_agent.capture.drivers.genicam import (
     Value,
     configure,
@@ -28,11 +28,19 @@ class Camera:
         self.written: list[tuple[str, Value]] = []
         self.fixed: set[str] = set()
         self.steps: dict[str, float] = {}
+        self.commands: dict[str, int] = {}
+        """How often each is asked before it is done."""
 
     def has(self, name: str) -> bool:
         return name in self.features
 
+    def is_command(self, name: str) -> bool:
+        return name in self.commands
+
     def read(self, name: str) -> Value:
+        if name in self.commands:
+            self.commands[name] -= 1
+            return self.commands[name] < 0
         return self.features[name]
 
     def write(self, name: str, value: Value) -> None:
@@ -155,6 +163,29 @@ def test_a_value_of_another_kind_is_another_value(wanted: Value, kept: Value) ->
         set_checked(camera, "F", wanted, "left")
 
 
+def test_a_command_that_takes_its_time_is_executed_once_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    camera = Camera(UserSetLoad=False, Slow=False)
+    camera.commands = {"UserSetLoad": 3, "Slow": 10**9}
+    assert set_by(camera, features={"UserSetLoad": True}) == [("UserSetLoad", True)]
+    assert camera.commands["UserSetLoad"] == -1
+    monkeypatch.setattr(genicam, "DONE_S", 0.05)
+    with pytest.raises(CameraError, match=r"left: Slow is not done after 0\.05 s"):
+        set_checked(camera, "Slow", True, "left")
+
+
+def test_a_command_that_is_refused_or_given_a_value_is_told_and_not_taken_for_done() -> None:
+    camera = Camera(UserSetLoad=True)
+    camera.commands = {"UserSetLoad": 0}
+    with pytest.raises(CameraError, match="UserSetLoad is a command, executed by true and not by"):
+        set_checked(camera, "UserSetLoad", False, "left")
+    assert not camera.written
+    camera.fixed = {"UserSetLoad"}
+    with pytest.raises(CameraError, match="UserSetLoad is not writable"):
+        set_checked(camera, "UserSetLoad", True, "left")
+
+
 def test_a_fraction_goes_to_the_nearest_whole_step() -> None:
     assert [nearest(v, 28, 28) for v in (30.0, 1000.0, 1009.0)] == [28, 1008, 1008]
 
@@ -217,7 +248,25 @@ def test_a_clock_that_was_set_is_another_one() -> None:
     assert moments(DeviceClock(), *frames) == [10, 20, 30, 40, 50]
 
 
+@pytest.mark.parametrize(
+    ("ticks", "rate", "ns"),
+    [
+        (5, 1000, 5_000_000),
+        *((0, 1000, None), (None, 1000, None), (2**64 - 1, 1000, None)),
+        *((5, 0, None), (5, None, None)),
+    ],
+)
+def test_a_timestamp_or_a_rate_that_is_unknown_is_no_time(
+    ticks: int | None, rate: int | None, ns: int | None
+) -> None:
+    assert in_ns(ticks, rate) == ns
+
+
 # Buffers.
+
+
+def test_there_are_as_many_buffers_as_memory_allows_also_where_a_size_is_unknown() -> None:
+    assert [buffers.count_for(size) for size in (0, 2**20, 2**25, 2**30)] == [16, 16, 8, 4]
 
 
 def test_rows_with_padding_behind_them_and_bytes_before_them_are_the_picture_alone() -> None:

@@ -1,5 +1,6 @@
 """Cameras of the kernel's: OpenCV's class is replaced, for no machine of ours has a device."""
 
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -132,6 +133,16 @@ def test_what_the_camera_cannot_do_is_said_with_what_it_does(
     del device
     with pytest.raises(CameraError, match=said):
         V4l2Camera(V4l2Source(**settings)).open()
+
+
+def test_a_frame_is_waited_for_within_the_driver_s_limit_whatever_the_environment_says(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del device
+    monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "60")
+    camera = V4l2Camera(V4l2Source())
+    camera.open()
+    assert int(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"]) < camera.frame_limit_s
 
 
 def test_a_camera_of_more_than_eight_bits_is_refused_and_not_cut(device: Device) -> None:

@@ -195,7 +195,8 @@ def test_another_process_takes_what_is_newer_than_the_newest_that_was_counted(fo
     counted = [(str(f.part_id), str(f.trigger_id)) for f in come(camera)]
     (folder / "3.png").write_bytes(image(3))
     os.utime(folder / "3.png", (1, 1))  # as some servers do, to keep the camera's own time
-    again = watching(folder, *counted, ("P-0815", "an id that some program gave"))
+    foreign = ("P-0815", "an id that some program gave"), ("P-1", "file 1 of 3")
+    again = watching(folder, *counted, *foreign)
     assert names(come(again)) == ["3.png"]
 
 

@@ -21,13 +21,13 @@ import structlog
 from numpy.typing import NDArray
 
 from ssn_agent import cli
-from ssn_agent.capture.camera import Camera, Found, Frame, FrameIds
-from ssn_agent.capture.settings import BaslerSource, Region
+from ssn_agent.capture.camera import Camera, Description, Found, Frame, FrameIds
+from ssn_agent.capture.settings import BaslerSource, GigeSource, Region
 from ssn_agent.commissioning import finding
 from ssn_agent.commissioning.bench import Bench
 from ssn_agent.commissioning.picture import Picture, incomplete
 from ssn_agent.commissioning.session import Chosen, opened, take_whole
-from ssn_agent.commissioning.words import measured
+from ssn_agent.commissioning.words import described, measured, pasteable
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.pixels import decode_image
@@ -119,6 +119,21 @@ def test_what_is_found_is_printed_as_settings_that_are_taken_as_they_are(
     assert [source.kind for source in sources] == ["gige", "v4l2"]
     assert "not searched: basler: pylon is not installed; pip install" in err
     assert "not searched: gentl: RuntimeError: the producer does not load" in err
+
+
+def test_a_name_from_the_network_is_no_setting_and_no_command_to_the_terminal(
+    tmp_path: Path,
+) -> None:
+    odd = 'x"\n[broker]\nhost = "evil"\r\x1b[2J\x7f\u2028 \U0001f600 ä\\'
+    said = Description(vendor=odd, settings={"Gain": odd})
+    chosen = Chosen("left", described_camera(["kind=line"]), Path("/nowhere"))
+    lines = pasteable([Found("gige", odd, {"device": odd})])
+    assert all(line.isprintable() for line in lines)
+    assert all(line.isprintable() for line in described(chosen, said, None, is_counted=True))
+    (tmp_path / "agent.toml").write_text("\n".join(lines))
+    settings = load_settings(tmp_path / "agent.toml")
+    assert settings.cameras["camera-1"].source == GigeSource.model_validate({"device": odd})
+    assert settings.broker.host != "evil"
 
 
 def test_where_nothing_is_found_the_exit_code_says_so_and_json_is_json(
@@ -474,6 +489,21 @@ def test_a_bench_prints_its_figures_and_triggers_where_it_is_asked_to(
     code, out, _ = camera_command("bench", *LINE, "--seconds", 0.4, "--trigger")
     assert code == 0
     assert "until the frame is in hand" in out
+
+
+def test_a_camera_that_cannot_be_triggered_is_wrong_use_and_is_not_opened(
+    camera_command: Callable[..., Result], tmp_path: Path
+) -> None:
+    watched = ("-s", "kind=folder", "-s", f"path={tmp_path}", "-s", "watch=true")
+    code, _, err = camera_command("bench", *watched, "--seconds", 0.1, "--trigger")
+    assert code == 2
+    assert "which image of a watched folder belongs to which trigger, nobody can tell" in err
+
+
+def test_what_a_camera_is_triggered_with_is_all_that_was_set() -> None:
+    source = ["kind=rtsp", "url=rtsp://192.0.2.1/1", "username=viewer", "password=p@ss"]
+    chosen = Chosen("left", described_camera(source), Path("/nowhere"))
+    assert chosen.triggered().source == chosen.source.model_copy(update={"trigger": "software"})
 
 
 def test_a_bench_of_a_video_says_that_it_ended(

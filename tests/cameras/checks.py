@@ -7,6 +7,11 @@ from itertools import pairwise
 from cameras.rig import Asked, Seen
 from chaos.report import Bar
 
+CLOCKS_MS = 1.0
+"""By how much times of this machine may differ that were read one after the other."""
+WRAP = (65535, 1)
+"""Frame ids of 16 bits, where they begin again."""
+
 
 def none(text: str, found: int) -> Bar:
     """Return a bar that nothing of a kind may be found."""
@@ -52,7 +57,7 @@ def triggers_have_their_frames(
     """Return the bars for announced parts: one record each, in order, and never another's frame.
 
     slack_ms: contents are times of exposure, and one may lie so much before its trigger at most;
-    None: contents say nothing of times.
+    None: contents say nothing of times. When the driver says that it was taken is looked at always.
     """
     taken = [item for item in asked if item.status == "accepted"]
     sent_ns = {item.id: item.sent_ns for item in taken}
@@ -64,6 +69,13 @@ def triggers_have_their_frames(
         none("records out of the order of the parts", int(ordered != [i.id for i in taken])),
         none("records that name another part", sum(r.part_id != r.trigger_id for r in records)),
     ]
+    early_ns = 1e6 * (CLOCKS_MS if slack_ms is None else slack_ms)
+    early = sum(
+        record.captured_ns < sent_ns[str(record.trigger_id)] - early_ns
+        for record in records
+        if record.reason is None
+    )
+    bars.append(none("frames taken before their part was announced", early))
     if slack_ms is not None:
         before = sum(
             record.content < sent_ns[str(record.trigger_id)] / 1e6 - slack_ms
@@ -72,3 +84,17 @@ def triggers_have_their_frames(
         )
         bars.append(none("frames exposed before their trigger", before))
     return bars
+
+
+def frame_ids_go_on(seen: Iterable[Seen]) -> list[Bar]:
+    """Return the bar for triggered parts of a camera that nothing happens to, by its own count.
+
+    Each part with a frame has the one that follows the frame of the part before it. There is none
+    where frames have no ids.
+    """
+    good = sorted((r for r in seen if r.reason is None), key=lambda r: r.sequence)
+    ids = [record.frame_id for record in good if record.frame_id is not None]
+    if not ids:
+        return []
+    breaks = sum(b != a + 1 and (a, b) != WRAP for a, b in pairwise(ids))
+    return [none("frames that do not follow the one of the part before", breaks)]

@@ -13,6 +13,7 @@ from statistics import median
 import psutil
 
 from cameras.checks import (
+    frame_ids_go_on,
     frames_are_judged_once,
     none,
     none_is_invented,
@@ -221,6 +222,7 @@ def triggers(driver: Driver, counts: Counts, folder: Path) -> Row:
         )
         other = {seen.reason for seen in rig.seen[before:]} - {None, "overrun"}
         bars = [Bar(text="INVALID only where overrun", measured=f"{other or 0}", held=not other)]
+        bars += frame_ids_go_on(rig.seen[before:])
         if overruns_ms:
             bars.append(at_most("overruns closed within", max(overruns_ms), AT_ONCE_MS, " ms"))
         return _summed(row, rig, bars)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cameras.checks import (
+    frame_ids_go_on,
     frames_are_judged_once,
     none_is_invented,
     triggers_have_their_frames,
@@ -24,7 +25,15 @@ def seen(number: int, **changes: object) -> Seen:
     """Return a record that was triggered at `number` seconds, exposed and closed soon after."""
     at_ms = 1000 * number
     made = Seen(
-        number, f"p{number}", f"p{number}", at_ms * MS, (at_ms + 50) * MS, None, content=at_ms + 10
+        number,
+        f"p{number}",
+        f"p{number}",
+        at_ms * MS,
+        (at_ms + 50) * MS,
+        None,
+        content=at_ms + 10,
+        frame_id=number,
+        captured_ns=(at_ms + 10) * MS,
     )
     return replace(made, **changes)  # type: ignore[arg-type]  # any field
 
@@ -42,6 +51,7 @@ def test_where_all_is_well_no_bar_is_missed() -> None:
     assert not missed(frames_are_judged_once(records))
     assert not missed([none_is_invented(records, 0, 0.0)])
     assert not missed(triggers_have_their_frames(records, map(asked, range(1, 6)), 0.0))
+    assert not missed(frame_ids_go_on(records))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +94,34 @@ def test_a_part_with_another_ones_frame_or_record_is_seen(
     records: list[Seen], problem: str
 ) -> None:
     assert problem in missed(triggers_have_their_frames(records, [asked(1), asked(2)], 0.0))
+
+
+@pytest.mark.parametrize("slack_ms", [None, 40.0])
+def test_a_pairing_that_slipped_by_one_part_is_seen_by_when_frames_were_taken(
+    slack_ms: float | None,
+) -> None:
+    records = [
+        seen(number, content=None, captured_ns=(1000 * (number - 1) + 10) * MS)
+        for number in range(1, 6)
+    ]
+    assert missed(triggers_have_their_frames(records, map(asked, range(1, 6)), slack_ms)) == [
+        "0 frames taken before their part was announced: 5"
+    ]
+    lost = seen(1, reason="lost", captured_ns=0)
+    assert not missed(triggers_have_their_frames([lost], [asked(1)], slack_ms))
+
+
+@pytest.mark.parametrize(
+    ("ids", "breaks"),
+    [([7, 8, 9], 0), ([65534, 65535, 1], 0), ([7, 9, 10], 1), ([7, 7, 8], 1), ([7, 8, 1], 1)],
+)
+def test_a_frame_that_does_not_follow_the_one_before_is_seen(ids: list[int], breaks: int) -> None:
+    records = [seen(number, frame_id=frame_id) for number, frame_id in enumerate(ids, 1)]
+    lost = seen(9, reason="overrun", frame_id=None)
+    (bar,) = frame_ids_go_on([*records, lost])
+    assert bar.measured == str(breaks)
+    assert bar.held == (breaks == 0)
+    assert not frame_ids_go_on([seen(1, frame_id=None)])
 
 
 def test_a_part_that_was_not_taken_wants_no_record() -> None:

@@ -15,13 +15,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ssn_agent.capture.drivers.gvcp import PORT, Device
 from support.children import environment
 from support.mosquitto import program
 from support.waiting import wait_until
 
+TURN_S = 600.0
+"""For the camera of another test, or of a soak's row."""
 FAKE = "arv-fake-gv-camera-0.8"
 ADDRESS = "127.0.0.1"
 SERIAL = "SSN-TEST"
@@ -96,13 +98,21 @@ def aravis_camera(
     """Run one, when no other does; see `AravisCamera`."""
     lock = Path(tempfile.gettempdir()) / "ssn-gige-camera.lock"
     with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        wait_until(lambda: _is_locked(held), TURN_S, "another test's camera runs and does not end")
         camera = AravisCamera(lost_per_thousand=lost_per_thousand, pixels=pixels)
         camera.start()
         try:
             yield camera
         finally:
             camera.kill()
+
+
+def _is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _serve(pixels: bytes) -> None:

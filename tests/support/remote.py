@@ -5,6 +5,8 @@ code: a test's process never loads it.
 """
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -36,6 +38,24 @@ class _Hosted:
     def write(self, feature: str, value: Any) -> None:
         owner = self.camera if hasattr(self.camera, "features") else self.camera._device
         owner.features.write(feature, value)
+
+    def held_up_s(self, wait_s: float) -> float:
+        """Return for how long another thread could not run at worst while a frame is waited for."""
+        worst_s, is_over = 0.0, threading.Event()
+
+        def run() -> None:
+            nonlocal worst_s
+            before_s = time.monotonic()
+            while not is_over.wait(0.001):
+                worst_s = max(worst_s, time.monotonic() - before_s)
+                before_s = time.monotonic()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert self.camera.next_frame(wait_s) is None
+        is_over.set()
+        thread.join()
+        return worst_s
 
     def spoil(self, frame_ids: list[int]) -> None:
         """Have a GenTL producer say of these frames that they came incomplete."""

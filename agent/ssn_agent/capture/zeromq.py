@@ -1,8 +1,9 @@
 """Parts from any other program, over ZeroMQ: docs/zeromq.md has the format.
 
-A ROUTER socket. Each part of what a peer sends is bounded before it is read. A message is answered
-whatever it is, and nothing is waited for: an answer that a peer does not take is dropped, and the
-peer repeats its message.
+A ROUTER socket. Each part of what a peer sends is bounded before it is read (not the number of a
+message's parts: a peer that is let in can take memory). A message is answered whatever it is, and
+nothing is waited for: an answer that a peer does not take is dropped, and the peer repeats its
+message.
 """
 
 import socket

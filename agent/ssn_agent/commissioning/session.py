@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ssn_agent.capture.camera import Camera, Frame
 from ssn_agent.capture.drivers.choice import make_camera
 from ssn_agent.capture.settings import (
@@ -49,8 +51,13 @@ class Chosen:
         return self.settings.source
 
     def triggered(self) -> "Chosen":
-        """Return the same camera, to be triggered by software."""
-        source = self.source.model_copy(update={"trigger": "software"})
+        """Return the same camera, to be triggered by software. Raises UsageError."""
+        given = {**self.source.model_dump(), "trigger": "software"}
+        try:
+            source = type(self.source).model_validate(given)
+        except ValidationError as error:
+            problems = "; ".join(problem["msg"] for problem in error.errors())
+            raise UsageError(f"{self.name}: {problems}") from error
         return replace(self, settings=self.settings.model_copy(update={"source": source}))
 
     @property

@@ -16,11 +16,21 @@ def pasteable(found: Iterable[Found]) -> list[str]:
     """Return TOML for the settings; what a camera is stands above it."""
     lines: list[str] = []
     for number, camera in enumerate(found, 1):
-        lines += ["", f"# {camera.name}"] if lines else [f"# {camera.name}"]
+        lines += [*([""] if lines else []), f"# {_printable(camera.name)}"]
         lines += [f"[cameras.camera-{number}.source]", f'kind = "{camera.kind}"']
-        # A JSON string is a TOML one, too.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in camera.source.items()]
+        lines += [f"{key} = {_quoted(value)}" for key, value in camera.source.items()]
     return lines
+
+
+def _printable(text: str) -> str:
+    """Return what a device says of itself, without line ends and a terminal's commands."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _quoted(value: str) -> str:
+    """Return a TOML string: as JSON's, but for what that leaves as it is or writes in halves."""
+    found = json.dumps(value.encode(errors="replace").decode(), ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in found)
 
 
 def described(
@@ -41,7 +51,8 @@ def described(
     }
     if picture is not None:
         rows |= {"picture": f"{picture.size} from {picture.frame_format}", "light": picture.light}
-    return [*_aligned(rows), *(_short(f"  {key} = {v}") for key, v in said.settings.items())]
+    lines = [*_aligned(rows), *(_short(f"  {key} = {v}") for key, v in said.settings.items())]
+    return [_printable(line) for line in lines]
 
 
 def measured(found: Figures) -> list[str]:

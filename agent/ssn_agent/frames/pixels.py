@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_agent.errors import ImageError
+from ssn_agent.frames.image_size import size_of
 from ssn_agent.frames.pixel_format import PixelFormat
 
 Pixels = NDArray[np.uint8]
@@ -43,6 +44,7 @@ def decode_values(data: bytes, name: str) -> NDArray[Any]:
         msg = f"{name}: {len(data)} bytes; images up to {MAX_FILE_BYTES} bytes are taken"
         raise ImageError(msg)
     check_complete(data, name)
+    _check_size(data, name)
     try:
         pixels = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
@@ -52,10 +54,6 @@ def decode_values(data: bytes, name: str) -> NDArray[Any]:
         raise ImageError(msg) from error
     if pixels is None:
         msg = f"{name}: not a readable image (its content is damaged); replace the file"
-        raise ImageError(msg)
-    height, width = pixels.shape[:2]
-    if height * width > MAX_PIXELS:
-        msg = f"{name}: {width} x {height} pixels; up to {MAX_PIXELS} are taken"
         raise ImageError(msg)
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
@@ -81,6 +79,18 @@ def check_complete(data: bytes, name: str) -> None:
         raise ImageError(msg)
     if not complete:
         msg = f"{name}: truncated after {len(data)} bytes; copy the file again"
+        raise ImageError(msg)
+
+
+def _check_size(data: bytes, name: str) -> None:
+    """Look at a picture's size before memory is taken for it. Raises ImageError."""
+    try:
+        width, height = size_of(data)
+    except ValueError as error:
+        msg = f"{name}: not a readable image ({error}); replace the file"
+        raise ImageError(msg) from error
+    if width * height > MAX_PIXELS:
+        msg = f"{name}: {width} x {height} pixels; up to {MAX_PIXELS} are taken"
         raise ImageError(msg)
 
 

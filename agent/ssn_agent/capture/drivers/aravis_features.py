@@ -33,6 +33,11 @@ class AravisFeatures:
         with named(self._name):
             return bool(self._library.is_available(self._device, name.encode()))
 
+    def is_command(self, name: str) -> bool:
+        """Say whether it is executed; Aravis does not tell when it is done."""
+        with named(self._name):
+            return self._kind(name) == "command"
+
     def read(self, name: str) -> Value:
         """Return its value."""
         with named(self._name):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
 from ssn_agent.capture.drivers.buffers import MOST, count_for, picture
-from ssn_agent.capture.drivers.device_clock import DeviceClock
+from ssn_agent.capture.drivers.device_clock import UNKNOWN, DeviceClock, in_ns
 from ssn_agent.capture.drivers.genicam import Value, configure, describe, nearest, pixel_format
 from ssn_agent.capture.settings import BaslerSource
 from ssn_agent.errors import CameraError, ImageError
@@ -27,7 +27,6 @@ except ImportError as missing:
 
 READY_MS = 500
 """For a camera that still reads out its last frame, before it is triggered again."""
-NO_ID = 2**64 - 1
 GIGE = "BaslerGigE"
 
 
@@ -56,6 +55,11 @@ class _Features:
         """Say whether there is one that can be used at present."""
         with self._told(name, "is asked for"):
             return bool(self._map.Contains(name)) and genicam.IsAvailable(self._map.GetNode(name))
+
+    def is_command(self, name: str) -> bool:
+        """Say whether it is executed."""
+        with self._told(name, "is asked for"):
+            return isinstance(self._map.GetNode(name), genicam.ICommand)
 
     def read(self, name: str) -> Value:
         """Return the value. Raises CameraError."""
@@ -213,11 +217,11 @@ class BaslerCamera:
             raise CameraError(f"{self._name}: is gone; was it unplugged?")
 
     def _frame(self, result: Any, read: HostTime) -> Frame:
-        frame_id, ticks = result.GetBlockID(), result.GetTimeStamp()
-        timestamp_ns = ticks * 10**9 // self._ticks_per_s or None  # 0: there is none
+        frame_id = result.GetBlockID()
+        timestamp_ns = in_ns(result.GetTimeStamp(), self._ticks_per_s)
         frame = Frame(
             None,
-            frame_id=None if frame_id == NO_ID else frame_id,
+            frame_id=None if frame_id == UNKNOWN else frame_id,
             pixel_format=self._format,
             device_timestamp_ns=timestamp_ns,
             captured=self._clock.taken(timestamp_ns, read),

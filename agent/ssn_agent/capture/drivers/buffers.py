@@ -14,8 +14,8 @@ SHARE_BYTES = 256 * 2**20
 
 
 def count_for(size: int) -> int:
-    """Return how many buffers of so many bytes to have filled."""
-    return max(LEAST, min(MOST, SHARE_BYTES // size))
+    """Return how many buffers of so many bytes to have filled; 0: the size is not known."""
+    return max(LEAST, min(MOST, SHARE_BYTES // max(1, size)))
 
 
 def picture(

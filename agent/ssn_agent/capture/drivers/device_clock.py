@@ -10,6 +10,15 @@ WINDOW_NS = 10 * 10**9
 """Clocks drift: only frames of this window and the one before it tell."""
 LONGEST_NS = 10 * 10**9
 """A frame that seems to have waited for longer shows that the device's clock was set."""
+UNKNOWN = 2**64 - 1
+"""What devices and libraries say of a number that they do not know, where they do not fail."""
+
+
+def in_ns(ticks: int | None, ticks_per_s: int | None) -> int | None:
+    """Return a device's timestamp in nanoseconds; None: it or the rate is 0, or not known."""
+    if not ticks or ticks == UNKNOWN or not ticks_per_s:
+        return None
+    return ticks * 10**9 // ticks_per_s
 
 
 class DeviceClock:

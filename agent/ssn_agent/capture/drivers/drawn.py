@@ -1,6 +1,7 @@
 """The drawn production line as a camera, for a demonstration without one."""
 
 from ssn_agent.capture.camera import Description, Frame, FrameIds
+from ssn_agent.capture.drivers.asked import Asked
 from ssn_agent.capture.drivers.pace import Pace
 from ssn_agent.capture.settings import LineSource
 from ssn_agent.demo.line import ProductionLine
@@ -16,8 +17,8 @@ def part_name(number: int) -> str:
     return f"part-{number:06d}"
 
 
-class DrawnCamera:
-    """Parts drawn one after the other at a fixed rate, like a real line: it does not wait."""
+class DrawnCamera(Asked):
+    """Parts drawn one after the other, at a fixed rate like a real line: it does not wait."""
 
     open_limit_s = 0.0
     silence_limit_s: float | None = None
@@ -25,20 +26,14 @@ class DrawnCamera:
     waits = False
 
     def __init__(self, source: LineSource) -> None:
+        super().__init__(is_triggered=source.trigger == "software", pace=Pace(source.fps))
         self._source = source
         self._line = ProductionLine(source.seed, source.defect_rate)
-        self._pace = Pace(source.fps)
         self.frame_limit_s = DRAW_S
         self._number = 0
 
     def open(self) -> None:
         """Nothing to open; the line goes on where it stood."""
-
-    def arm(self) -> None:
-        """Nothing is under way."""
-
-    def trigger(self) -> None:
-        """The next part is the frame."""
 
     def describe(self) -> Description:
         """Say that it is drawn."""
@@ -54,7 +49,7 @@ class DrawnCamera:
         if self._number == self._source.parts:
             msg = f"the drawn line has shown its {self._number} parts"
             raise CameraEnded(msg)
-        if not self._pace.wait(wait_s):
+        if not self._is_due(wait_s):
             return None
         part = self._line.part(self._number)
         self._number += 1

@@ -4,6 +4,7 @@ A driver shows its camera's features as `Features`; names are those of the Stand
 Convention (SFNC 2.7), and those that cameras had before it.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -19,6 +20,9 @@ _EXPOSURE = ("ExposureTime", "ExposureTimeAbs", "ExposureTimeRaw")
 _GAIN = ("Gain", "GainAbs", "GainRaw")
 _TOLERANCE = 0.02
 """Of a number with a fraction: a camera rounds to its own steps."""
+DONE_S = 5.0
+"""For a command that takes its time, such as loading a set of the camera's."""
+_ASK_S = 0.02
 _FORMATS = {known.name.lower(): known for known in PixelFormat}
 _FPS = ("ResultingFrameRate", "ResultingFrameRateAbs", "AcquisitionFrameRate")
 _OF_INTEREST = (
@@ -33,6 +37,10 @@ class Features(Protocol):
 
     def has(self, name: str) -> bool:
         """Say whether the camera has a feature that can be used at present."""
+        ...
+
+    def is_command(self, name: str) -> bool:
+        """Say whether a feature is executed: it has no value to keep."""
         ...
 
     def read(self, name: str) -> Value:
@@ -62,10 +70,13 @@ def configure(features: Features, source: GenICamSource, name: str) -> None:
 
 
 def set_checked(features: Features, feature: str, value: Value, name: str) -> None:
-    """Set a feature and read it back. Raises CameraError."""
+    """Set a feature and read it back, or execute it. Raises CameraError."""
     if not features.has(feature):
         msg = f"{name}: has no feature {feature}; take it out of the camera's source"
         raise CameraError(msg)
+    if features.is_command(feature):
+        _execute(features, feature, value, name)
+        return
     try:
         features.write(feature, value)
     except CameraError:
@@ -77,6 +88,19 @@ def set_checked(features: Features, feature: str, value: Value, name: str) -> No
         can = f" (it takes {limits})" if limits else ""
         msg = f"{name}: {feature} was set to {value}, the camera does {got}{can}; set what it does"
         raise CameraError(msg)
+
+
+def _execute(features: Features, feature: str, value: Value, name: str) -> None:
+    if value is not True:
+        msg = f"{name}: {feature} is a command, executed by true and not by {value}; set it to that"
+        raise CameraError(msg)
+    features.write(feature, value)
+    ends_s = time.monotonic() + DONE_S
+    while not features.read(feature):
+        if time.monotonic() > ends_s:
+            msg = f"{name}: {feature} is not done after {DONE_S:g} s; do it at the camera, once"
+            raise CameraError(msg)
+        time.sleep(_ASK_S)
 
 
 def nearest(value: float, lowest: int, step: int) -> int:

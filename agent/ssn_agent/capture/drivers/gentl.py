@@ -14,7 +14,7 @@ from typing import Any
 
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
 from ssn_agent.capture.drivers.buffers import MOST, picture
-from ssn_agent.capture.drivers.device_clock import DeviceClock
+from ssn_agent.capture.drivers.device_clock import DeviceClock, in_ns
 from ssn_agent.capture.drivers.genicam import configure, describe, pixel_format
 from ssn_agent.capture.drivers.gentl_device import (
     IMAGES,
@@ -209,7 +209,6 @@ def _names(info: Any) -> list[str]:
 
 def _timestamp_ns(buffer: Any, ticks_per_s: int | None) -> int | None:
     timestamp_ns = number(buffer, "timestamp_ns")
-    if timestamp_ns is None and ticks_per_s:
-        ticks = number(buffer, "timestamp")
-        timestamp_ns = None if ticks is None else ticks * 10**9 // ticks_per_s
+    if timestamp_ns is None:
+        return in_ns(number(buffer, "timestamp"), ticks_per_s)
     return timestamp_ns or None  # 0: there is none

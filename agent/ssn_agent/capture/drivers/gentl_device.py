@@ -8,12 +8,14 @@ it (docs/cameras/gentl.md).
 
 import ctypes
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ssn_agent.capture.drivers.buffers import count_for
+from ssn_agent.capture.drivers.device_clock import UNKNOWN
 from ssn_agent.capture.drivers.genicam import Value, nearest
 from ssn_agent.errors import CameraError
 from ssn_agent.log import logger
@@ -25,8 +27,10 @@ except ImportError as missing:
     problem = f"GenTL cameras: {missing}; pip install 'ssn-inspect[gentl]' on this machine"
     raise CameraError(problem) from missing
 
-UPDATE_MS = 1000
-"""For an interface to say which devices it has: those on a network answer a broadcast."""
+UPDATE_MS = 250
+"""For an interface to say which devices it has: those on a network answer a broadcast. The binding
+lets no other thread run meanwhile, as in all of its calls."""
+POLL_S = 0.002
 IMAGES = (
     gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_IMAGE,
     gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_CHUNK_DATA,  # an image and more, before GenTL 1.5
@@ -130,9 +134,10 @@ def text(info: Any, name: str) -> str:
 def number(asked: Any, name: str) -> int | None:
     """Return what a buffer or device says of itself; None: it does not know."""
     try:
-        return int(getattr(asked, name))
+        value = int(getattr(asked, name))
     except gentl.GenericException:
         return None
+    return None if value == UNKNOWN else value
 
 
 def is_complete(buffer: Any) -> bool:
@@ -154,6 +159,11 @@ class NodeFeatures:
         """Say whether there is one that can be used at present."""
         with self._told(name, "is asked for"):
             return bool(self._map.has_node(name)) and self._access(name) in _USABLE
+
+    def is_command(self, name: str) -> bool:
+        """Say whether it is executed."""
+        with self._told(name, "is asked for"):
+            return isinstance(self._map.get_node(name), genapi.ICommand)
 
     def read(self, name: str) -> Value:
         """Return the value. Raises CameraError."""
@@ -279,17 +289,26 @@ class Device:
         Raises CameraError.
         """
         with told(f"{self._name}: gives no frame"):
-            try:
-                self._news.update_event_data(wait_ms)
-                buffer = self._news.buffer
-            except gentl.TimeoutException:
-                buffer = None
+            buffer = self._next_filled(time.monotonic() + wait_ms / 1000)
         try:
             yield buffer
         finally:
             if buffer is not None:
                 with told(f"{self._name}: does not take a buffer back"):
                     self._stream.queue_buffer(buffer)
+
+    def _next_filled(self, ends_s: float) -> Any | None:
+        """Return the next buffer; the wait is ours, for in the binding's no other thread runs."""
+        while True:
+            try:
+                self._news.update_event_data(0)
+            except gentl.TimeoutException:
+                left_s = ends_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                time.sleep(min(POLL_S, left_s))
+            else:
+                return self._news.buffer
 
     def check_alive(self) -> None:
         """Read a register that every camera has from the device. Raises CameraError."""
@@ -300,6 +319,9 @@ class Device:
         stream = self._stream
         size = stream.payload_size if stream.defines_payload_size() else None
         size = size or self._nodes.get_node("PayloadSize").value
+        if not size:
+            msg = f"{self._name}: says that its frames hold no bytes; check its settings"
+            raise CameraError(msg)
         count = max(count_for(size), number(stream, "buffer_announce_min") or 0)
         # The producer writes into these: they have to live as long as it does.
         self._tokens = [gentl.BufferToken(bytes(size), index) for index in range(count)]

@@ -47,7 +47,9 @@ class Device:
         registers = answer[len(_ACKNOWLEDGED) :]
 
         def text(at: int, length: int) -> str:
-            return registers[at : at + length].partition(b"\0")[0].decode(errors="replace").strip()
+            said = registers[at : at + length].partition(b"\0")[0].decode(errors="replace").strip()
+            # Whoever is on the network may answer: no line ends or escapes for logs and terminals.
+            return "".join(char if char.isprintable() else "?" for char in said)
 
         return cls(
             address=str(ipaddress.IPv4Address(registers[0x24:0x28])),

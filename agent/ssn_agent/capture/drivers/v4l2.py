@@ -35,7 +35,7 @@ class V4l2Camera(LiveCamera):
 
     def open(self) -> None:
         """Open the device, set what the settings name and read it back. Raises CameraError."""
-        os.environ.setdefault(_WAIT_OPTION, str(WAIT_S))
+        os.environ[_WAIT_OPTION] = str(WAIT_S)  # a longer one would break `frame_limit_s`
         capture = self._adopt(
             cv2.VideoCapture(self._name, cv2.CAP_V4L2), "is it plugged in, and used by nobody else?"
         )

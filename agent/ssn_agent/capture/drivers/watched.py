@@ -16,6 +16,7 @@ what this machine writes). The rules:
 """
 
 import os
+import re
 import stat
 import time
 from collections import deque
@@ -42,6 +43,9 @@ SLACK_NS = 30 * 10**9
 """By how much images may be counted out of their order: `GIVE_UP_S`, and clocks that are coarse."""
 REMEMBERED = 20_000
 """Parts, or as many as the folder holds: also those that are gone, for a drive may come back."""
+
+_TRIGGER_ID = re.compile(r"file (-?[0-9]+) ([0-9]+) (-?[0-9]+)")
+"""See `Stamp.trigger_id`."""
 
 
 class Stamp(NamedTuple):
@@ -95,10 +99,11 @@ class WatchedFolder:
         self._known: dict[tuple[str | int, int, int], None] = {}
         changes_ns = []
         for name, trigger_id in counted:
-            match trigger_id.split():
-                case ["file", written, size, changed]:
-                    self._known[name, int(written), int(size)] = None
-                    changes_ns.append(int(changed))
+            # Others than ours are there where the source was another one before.
+            if ours := _TRIGGER_ID.fullmatch(trigger_id):
+                written, size, changed = map(int, ours.groups())
+                self._known[name, written, size] = None
+                changes_ns.append(changed)
         self._old_ns = max(min(changes_ns), max(changes_ns) - SLACK_NS) if changes_ns else None
         self._found: dict[str, Stamp] = {}
         """By the last look."""
