@@ -63,6 +63,14 @@ def test_a_picture_of_a_megabyte_that_would_take_gigabytes_is_refused_without_th
         decode_image(bomb, "bomb")
 
 
+def test_a_png_with_one_wrong_bit_in_a_chunk_s_length_takes_no_gigabytes() -> None:
+    data = bytearray(encode(".png", SCENE))
+    at = data.index(b"IDAT") - 4
+    data[at] = 0x40
+    with little_room(), pytest.raises(ImageError, match=r"bad: .*a chunk is longer than the file"):
+        decode_image(bytes(data), "bad")
+
+
 @pytest.mark.parametrize(
     ("suffix", "image", "options"),
     [

@@ -13,8 +13,9 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers that have no length."""
 _DATA_OR_END = frozenset({0xD9, 0xDA})
-_MAX_SEGMENTS = 20_000
-"""Of a JPEG, before its size: as many as the largest file that is taken needs for its profiles."""
+_MAX_PIECES = 100_000
+"""Segments of a JPEG before its size, or chunks of a PNG: more than the largest file that is taken
+is written in."""
 _WHOLE = 2**32 - 1
 """Rows of a TIFF's strip: all that there are."""
 
@@ -35,7 +36,7 @@ def _size_of(data: bytes) -> tuple[int, int]:
     if data.startswith(b"\xff\xd8"):
         return _of_jpeg(data)
     if data.startswith(b"\x89PNG") and data[8:16] == b"\0\0\0\x0dIHDR":
-        return _pair(">II", data, 16)
+        return _of_png(data)
     if data.startswith(b"BM"):
         is_old = _number("<I", data, 14) == 12
         width, height = _pair("<HH" if is_old else "<ii", data, 18)
@@ -47,9 +48,22 @@ def _size_of(data: bytes) -> tuple[int, int]:
     raise ValueError("its header is of no known kind")
 
 
+def _of_png(data: bytes) -> tuple[int, int]:
+    # OpenCV takes the memory for as long a chunk as the file says, be it one wrong bit.
+    at = 8
+    for _ in range(_MAX_PIECES):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if at > len(data):
+            raise ValueError("a chunk is longer than the file")
+        if kind == b"IEND":
+            return _pair(">II", data, 16)
+    raise ValueError("its end is not there")
+
+
 def _of_jpeg(data: bytes) -> tuple[int, int]:
     at = 2
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(_MAX_PIECES):
         found = _MARKER.search(data, at)
         if found is None:
             break
