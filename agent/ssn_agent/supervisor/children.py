@@ -14,8 +14,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
-BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Waits before a restart; the last one repeats."""
+BACK_OFF_S = (0.1, 0.5, 1.0, 2.0)
+"""Waits before a restart; the last one repeats. With a start of a second, the line's parts wait for
+no more than 3 s."""
 STEADY_S = 30.0
 """After this long without a death, the waits begin anew."""
 START_S = 120.0
