@@ -30,7 +30,7 @@ SLACK_S = ABORT_S + 1.0
 
 IN_TURN = (
     "the processes die in turn, in random order: one that dies again within 30 s waits longer "
-    "before it is started, up to 5 s, and the supervisor's death begins that anew"
+    "before it is started, up to 2 s, and the supervisor's death begins that anew"
 )
 
 

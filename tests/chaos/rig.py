@@ -108,9 +108,14 @@ class Rig:
         return time.monotonic() - since
 
     def restart_agent(self) -> float:
-        """Kill the supervisor, start the agent again at once, and return when it was killed."""
+        """Kill the supervisor, start the agent again at once, and return when it was killed.
+
+        Its children end with it, within milliseconds: what one of them still judges is no recovery.
+        """
         assert self.agent.process is not None
+        children = psutil.Process(self.agent.process.pid).children()
         self.agent.process.kill()
+        psutil.wait_procs(children, START_S)
         killed_at = time.monotonic()
         self.agent.process.wait()
         self.agent.start()
