@@ -36,13 +36,14 @@ def main() -> int:
     options = parser.parse_args()
     settings.load_profile("fuzz")
     chosen = options.targets or list(TARGETS)
+    turn = {name: with_examples(TARGETS[name], TURN) for name in chosen}
     turns = dict.fromkeys(chosen, 0)
     ends_at = time.monotonic() + options.seconds
     with capture_running():
         while time.monotonic() < ends_at or not all(turns.values()):
             name = min(turns, key=turns.__getitem__)
             faulthandler.dump_traceback_later(HANG_S, exit=True)
-            with_examples(TARGETS[name], TURN)()
+            turn[name]()
             turns[name] += 1
     faulthandler.cancel_dump_traceback_later()
     for name, count in turns.items():
