@@ -147,7 +147,7 @@ def test_over_kills_of_the_process_no_image_is_lost_and_none_is_a_part_twice(
     senders = Senders(folder, 25)
     senders.start()
     for enough in (3, 15):
-        wait_until(lambda enough=enough: len(judge.turn()) >= enough, 20, "no parts")  # type: ignore[misc]
+        wait_until(lambda enough=enough: len(judge.turn()) >= enough, 20, "no parts")  # type: ignore[misc]  # bound at once
         capture.kill()
         capture.start()
     senders.wait()

@@ -64,7 +64,7 @@ def ledger(folder: Path) -> Iterator[Ledger]:
         made.start()
         for outcome in PARTS:
             sequence = made.part(outcome, heatmap=outcome is Outcome.FAIL)
-            wait_until(lambda number=sequence: made.committed(number), 60, "not committed")  # type: ignore[misc]
+            wait_until(lambda number=sequence: made.committed(number), 60, "not committed")  # type: ignore[misc]  # bound at once
         yield made
 
 

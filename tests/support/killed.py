@@ -92,7 +92,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             counted = _Steps(len(steps) + 1, folder, note)
-            shutil.copyfileobj = counted.copy  # type: ignore[assignment]
+            shutil.copyfileobj = counted.copy  # type: ignore[assignment]  # to be counted
             sys.addaudithook(counted.hook)
             function(folder, *arguments)
             os._exit(0)

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from ssn_agent.section import Section
 
@@ -44,10 +44,8 @@ class FitnessSettings(Section):
         return value
 
 
-class InferenceSettings(BaseModel):
+class InferenceSettings(Section):
     """How the model is run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: Literal["auto", EngineName] = "auto"
     """auto: the fastest one here that reproduces the bundle's vectors. Whatever is set,

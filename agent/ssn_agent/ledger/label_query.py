@@ -145,7 +145,7 @@ _COLUMNS = {
 
 
 def _entries() -> Any:
-    own = (LabelRow.__table__.c[name] for name in LabelRow.__table__.c.keys())  # noqa: SIM118
+    own = (LabelRow.__table__.c[name] for name in LabelRow.__table__.c.keys())  # noqa: SIM118 -- no dict
     return (
         select(*own, *_COLUMNS.values())
         .select_from(LabelRow)

@@ -2,20 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ssn_agent.section import Section
 
 Days = Annotated[float, Field(gt=0, le=36_500)]
 Gib = Annotated[float, Field(gt=0, le=2**20)]
 
 
-class RetentionSettings(BaseModel):
+class RetentionSettings(Section):
     """What is older goes, and the oldest goes first where there is no room for it.
 
     By default on a disk of 64 GB: 30 GiB for both, the rest for the system. A verdict takes 1.2 KB:
     20 GiB are 100 days at 2 parts a second, 6 days at 30.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     verdict_days: Days = 90.0
     """Long, for nobody gets a verdict back: where there is less room, an alarm says so. Those that

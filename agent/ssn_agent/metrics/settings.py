@@ -3,13 +3,13 @@
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ssn_agent.section import Section
 
 
-class MetricsSettings(BaseModel):
+class MetricsSettings(Section):
     """Where Prometheus finds the station's figures: `http://HOST:PORT/metrics`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """None: nothing listens. The topic `metrics` and `ssn-agent status` need no port."""

@@ -2,18 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ssn_agent.section import Section
 
 Mib = Annotated[int, Field(ge=64, le=2**20)]
 
 
-class MemorySettings(BaseModel):
+class MemorySettings(Section):
     """Resident memory of one process, in MiB, without the files that processes share.
 
     A process that takes more is replaced: nothing is lost with it, and its memory is free again.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     capture_mib: Mib = 1024
     """A driver's buffers: ten frames of 20 megapixels in colour, and the decoder of a stream."""

@@ -161,7 +161,7 @@ def _read(path: Path, kind: type[T], meta: MetaFile | None = None) -> Metadata[T
         data = path.read_bytes()
         if meta is not None:
             meta.verify_length_and_hashes(data)
-        metadata = Metadata[kind].from_bytes(data)  # type: ignore[valid-type]
+        metadata = Metadata[kind].from_bytes(data)  # type: ignore[valid-type]  # one class a role
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}); put the channel's backup in its place"
         raise PublishError(msg) from error

@@ -245,7 +245,7 @@ class Aravis:
     def _typed(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
         function.restype = result
         function.argtypes = arguments
-        return function  # type: ignore[no-any-return]
+        return function  # type: ignore[no-any-return]  # ctypes has no types
 
 
 @cache

@@ -13,7 +13,14 @@ from typing import Any
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
 from ssn_agent.capture.drivers.buffers import MOST, count_for, picture
 from ssn_agent.capture.drivers.device_clock import UNKNOWN, DeviceClock, in_ns
-from ssn_agent.capture.drivers.genicam import Value, configure, describe, nearest, pixel_format
+from ssn_agent.capture.drivers.genicam import (
+    Value,
+    chosen,
+    configure,
+    describe,
+    nearest,
+    pixel_format,
+)
 from ssn_agent.capture.settings import BaslerSource
 from ssn_agent.errors import CameraError, ImageError
 from ssn_agent.frames.pixel_format import PixelFormat
@@ -138,7 +145,7 @@ class BaslerCamera:
 
     def _open(self) -> None:
         factory = pylon.TlFactory.GetInstance()
-        info = self._chosen(factory.EnumerateDevices())
+        info = chosen(factory.EnumerateDevices(), self._source.device, _names, "Basler")
         self._known = _known(info)
         # GigE Vision's ids have 16 bits and leave 0 out; those of other ways have 64.
         self.frame_ids = FrameIds(1, 65535) if info.GetDeviceClass() == GIGE else FrameIds()
@@ -150,16 +157,6 @@ class BaslerCamera:
         self._camera.MaxNumBuffer.SetValue(count_for(int(self.features.read("PayloadSize"))))
         ticks = "GevTimestampTickFrequency"
         self._ticks_per_s = int(self.features.read(ticks)) if self.features.has(ticks) else 10**9
-
-    def _chosen(self, found: Any) -> Any:
-        wanted = self._source.device
-        fitting = [info for info in found if wanted is None or wanted in _names(info)]
-        if len(fitting) == 1:
-            return fitting[0]
-        there = "; ".join(" or ".join(_names(info)) for info in found) or "none"
-        what = f"no camera {wanted}" if wanted and not fitting else f"{len(fitting)} cameras fit"
-        msg = f"Basler: {what}; set the camera's source.device; there are: {there}"
-        raise CameraError(msg)
 
     def arm(self) -> None:
         """Begin to acquire, into empty buffers. Raises CameraError."""

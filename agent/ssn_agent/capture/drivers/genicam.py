@@ -5,9 +5,9 @@ Convention (SFNC 2.7), and those that cameras had before it.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ssn_agent.capture.camera import Description
 from ssn_agent.capture.settings import GenICamSource, Region
@@ -15,6 +15,7 @@ from ssn_agent.errors import CameraError
 from ssn_agent.frames.pixel_format import PixelFormat
 
 Value = bool | int | float | str
+T = TypeVar("T")
 
 _EXPOSURE = ("ExposureTime", "ExposureTimeAbs", "ExposureTimeRaw")
 _GAIN = ("Gain", "GainAbs", "GainRaw")
@@ -57,6 +58,23 @@ class Features(Protocol):
     def limits(self, name: str) -> str:
         """Say what may be set: a range, or an enumeration's entries; empty where unknown."""
         ...
+
+
+def chosen(
+    found: Sequence[T], wanted: str | None, names_of: Callable[[T], list[str]], where: str
+) -> T:
+    """Return the device that the settings' `device` names; None: the only one.
+
+    `names_of` gives by what a device can be named, `where` what was searched, for the message.
+    Raises CameraError where there is none, or more than one.
+    """
+    fitting = [device for device in found if wanted is None or wanted in names_of(device)]
+    if len(fitting) == 1:
+        return fitting[0]
+    there = "; ".join(" or ".join(names_of(device)) for device in found) or "none"
+    what = f"no camera {wanted}" if wanted and not fitting else f"{len(fitting)} cameras fit"
+    msg = f"{where}: {what}; set the camera's source.device; there are: {there}"
+    raise CameraError(msg)
 
 
 def configure(features: Features, source: GenICamSource, name: str) -> None:

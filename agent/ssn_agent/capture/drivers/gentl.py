@@ -15,7 +15,7 @@ from typing import Any
 from ssn_agent.capture.camera import Description, Found, Frame, FrameIds, HostTime
 from ssn_agent.capture.drivers.buffers import MOST, picture
 from ssn_agent.capture.drivers.device_clock import DeviceClock, in_ns
-from ssn_agent.capture.drivers.genicam import configure, describe, pixel_format
+from ssn_agent.capture.drivers.genicam import chosen, configure, describe, pixel_format
 from ssn_agent.capture.drivers.gentl_device import (
     IMAGES,
     Closing,
@@ -67,7 +67,12 @@ class GenTlCamera:
             raise
 
     def _open(self) -> None:
-        info = self._chosen(devices(self._source.producer, self._closing))
+        info = chosen(
+            devices(self._source.producer, self._closing),
+            self._source.device,
+            _names,
+            str(self._source.producer),
+        )
         self._known = Description(
             vendor=text(info, "vendor"),
             model=text(info, "model"),
@@ -82,16 +87,6 @@ class GenTlCamera:
         width, height = (device.features.read(name) for name in ("Width", "Height"))
         self._size = int(width), int(height)
         self._device = device
-
-    def _chosen(self, found: list[Any]) -> Any:
-        wanted = self._source.device
-        fitting = [info for info in found if wanted is None or wanted in _names(info)]
-        if len(fitting) == 1:
-            return fitting[0]
-        there = "; ".join(" or ".join(_names(info)) for info in found) or "none"
-        what = f"no device {wanted}" if wanted and not fitting else f"{len(fitting)} devices fit"
-        msg = f"{self._source.producer}: {what}; set the camera's source.device; there are: {there}"
-        raise CameraError(msg)
 
     def arm(self) -> None:
         """Begin to acquire, into empty buffers. Raises CameraError."""
