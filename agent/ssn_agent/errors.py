@@ -66,6 +66,10 @@ class CameraEnded(CameraError):  # noqa: N818 -- an end, not an error, named lik
     """A file source has delivered its last image."""
 
 
+class UpdateError(AgentError):
+    """What is decided about followed bundles cannot be read or written, or a step fails."""
+
+
 class MessageError(AgentError):
     """A message from outside that is not what the contract says."""
 

@@ -39,6 +39,7 @@ from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.section import Secret, Section
 from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.manifest import Name
+from ssn_contract.messages import Product
 from ssn_contract.topics import Station
 
 DEFAULT_PATH = Path("/etc/ssn-agent/agent.toml")
@@ -84,12 +85,23 @@ class BrokerSettings(Section):
         return self
 
 
-class CameraSettings(Section):
-    """A camera, the bundle that judges its frames, and how."""
+class Judge(Section):
+    """What judges parts."""
+
+    bundle: Path | None = None
+    """None, where nothing is followed either: every verdict is INVALID(no_model)."""
+    follow: Name | None = None
+    """A bundle's name in the channel: what comes there takes over from `bundle` once it has been
+    tried on this box (docs/updates.md)."""
+
+
+class CameraSettings(Judge):
+    """A camera, what judges its frames, and how."""
 
     source: Source
-    bundle: Path | None = None
-    """None: every verdict is INVALID(no_model)."""
+    products: Annotated[dict[Product, Judge], Field(max_length=64, default_factory=dict)]
+    """What judges a part whose trigger names its product; without any, the camera's own judges them
+    all. A product that is not among them is INVALID(no_model)."""
     roi: Region | None = None
     """The part of the image that is judged; None: all of it."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -103,6 +115,17 @@ class CameraSettings(Section):
     alarm_after: Annotated[int, Field(ge=0)] = 20
     """So many parts in a row without a PASS raise an alarm on `status`; 0: never."""
     fitness: FitnessSettings = FitnessSettings()
+
+    def judge_of(self, product: str | None) -> Judge | None:
+        """Return what judges a part of this product; None: nothing does."""
+        if product is None or not self.products:
+            return self
+        return self.products.get(product)
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Return everything that may judge here."""
+        return (self, *self.products.values())
 
 
 class Settings(Section):
@@ -129,6 +152,14 @@ class Settings(Section):
     def _listen_apart(cls, value: dict[str, CameraSettings]) -> dict[str, CameraSettings]:
         check_binds(camera.source for camera in value.values())
         return value
+
+    @model_validator(mode="after")
+    def _follow_a_channel(self) -> "Settings":
+        if self.followed and self.channel is None:
+            names = ", ".join(self.followed)
+            msg = f"{names}: followed, and there is no channel; set channel.url and root_file"
+            raise ValueError(msg)
+        return self
 
     @field_validator("data_dir")
     @classmethod
@@ -167,6 +198,22 @@ class Settings(Section):
     def channel_dir(self) -> Path:
         """Return the folder of the channel's metadata that was believed last."""
         return self.data_dir / "channel"
+
+    @property
+    def models_file(self) -> Path:
+        """Return the file of what is decided about followed bundles; see `updates.state`."""
+        return self.data_dir / "models.json"
+
+    @property
+    def image_dir(self) -> Path:
+        """Return the folder of pictures that are kept."""
+        return self.data_dir / "images"
+
+    @property
+    def followed(self) -> list[str]:
+        """Return the names of bundles that cameras follow."""
+        judges = (judge for camera in self.cameras.values() for judge in camera.judges)
+        return sorted({judge.follow for judge in judges if judge.follow is not None})
 
     @property
     def digest(self) -> str:

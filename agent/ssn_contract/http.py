@@ -89,6 +89,10 @@ class LedgerEntry(_Outward):
     defects: Count
     """How many regions are listed."""
     heatmap_file: str | None
+    image_file: str | None
+    """The picture as the model saw it; null: none was kept."""
+    challenge: Goodness | None
+    """What a challenge part is known to be; null: a part like any other."""
     bundle_name: str | None
     bundle_version: str | None
     bundle_digest: str | None

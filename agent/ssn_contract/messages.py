@@ -20,6 +20,7 @@ Product = Annotated[str, Field(min_length=1, max_length=64)]
 Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """Up to what a reader that holds numbers as doubles takes exactly."""
 Count = Annotated[int, Field(ge=0)]
+Goodness = Literal["good", "bad"]
 
 
 def _whole(number: object) -> object:
@@ -136,6 +137,19 @@ class HeatmapRef(_Outward):
     height: Count
 
 
+class ImageRef(_Outward):
+    """Where the picture that was judged is kept, as the model saw it before it was resized.
+
+    A lossless PNG on the station, of this part of the source image.
+    """
+
+    file: Annotated[str, Field(max_length=4096)]
+    x: Count
+    y: Count
+    width: Count
+    height: Count
+
+
 class FrameRef(_Outward):
     """The frame that was judged, as its camera counted and timed it."""
 
@@ -186,6 +200,10 @@ class Verdict(_Outward):
     heatmap: HeatmapRef | None
     frame: FrameRef | None = None
     """null: the part has no frame that could be judged."""
+    image: ImageRef | None = None
+    """null: no picture is kept of it."""
+    challenge: Goodness | None = None
+    """What a challenge part is known to be: it is test data. null: a part like any other."""
     triggered_at: Time
     decided_at: Time
     latency_ms: Annotated[float, Field(ge=0)]
@@ -227,7 +245,6 @@ class Trigger(_Inward):
 
 
 MAX_LABEL_BYTES = 16_384
-Goodness = Literal["good", "bad"]
 Labeller = Annotated[str, Field(min_length=1, max_length=120)]
 LabelReason = Annotated[str, Field(max_length=1000)]
 _Line = Field(pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")
@@ -251,6 +268,22 @@ class Label(_Inward):
     reason: Annotated[LabelReason, _Line] | None = None
 
 
+ModelStep = Literal["pulled", "tried", "shadow", "refused", "swapped", "kept", "rolled_back"]
+
+
+class ModelUpdate(_Outward):
+    """How far another bundle has come on its way into force, or out of it."""
+
+    step: ModelStep
+    """pulled: verified, and in the store; tried: it opens and reproduces its vectors on this box;
+    shadow: it scores what the one in force judges; swapped: it judges, on probation; kept: for
+    good. refused, rolled_back: `detail` says why."""
+    bundle: BundleRef
+    """That was pulled, tried and so on; of `rolled_back`, the one that no longer judges."""
+    at: Time
+    detail: Text | None
+
+
 class ModelInForce(_Outward):
     """Retained on `{camera}/model`: which bundle judges, on which engine."""
 
@@ -263,6 +296,8 @@ class ModelInForce(_Outward):
     since: Time
     checks: list[InvalidReason] = []
     """What pictures are checked for, here and by this bundle, before they are judged."""
+    update: ModelUpdate | None = None
+    """The newest step of the bundle that this camera follows; null: there was none yet."""
 
 
 class CameraStatus(_Outward):

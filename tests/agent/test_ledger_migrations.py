@@ -97,7 +97,7 @@ def test_the_way_back_drops_the_times_of_frames_and_keeps_their_triggers(first: 
 
 def test_the_way_back_drops_the_labels_and_keeps_every_verdict(first: Engine) -> None:
     migrate(first)
-    before = read(first, "SELECT * FROM verdicts")
+    before = read(first, "SELECT trigger_id, verdict, decided_at FROM verdicts")
     with first.begin() as connection:
         connection.execute(
             text(
@@ -107,6 +107,18 @@ def test_the_way_back_drops_the_labels_and_keeps_every_verdict(first: Engine) ->
         )
     downgrade(first, "0003")
     assert "labels" not in inspect(first).get_table_names()
-    assert read(first, "SELECT * FROM verdicts") == before
+    assert read(first, "SELECT trigger_id, verdict, decided_at FROM verdicts") == before
     migrate(first)
     assert read(first, "SELECT * FROM labels") == []
+
+
+def test_the_way_back_drops_models_and_pictures_and_keeps_every_verdict(first: Engine) -> None:
+    migrate(first)
+    with first.begin() as connection:
+        connection.execute(text("UPDATE verdicts SET image_file = '/p/1.png', challenge = 'good'"))
+    before = read(first, "SELECT trigger_id, verdict, decided_at FROM verdicts")
+    downgrade(first, "0004")
+    assert "model_events" not in inspect(first).get_table_names()
+    assert read(first, "SELECT trigger_id, verdict, decided_at FROM verdicts") == before
+    migrate(first)
+    assert read(first, "SELECT image_file, challenge FROM verdicts LIMIT 1") == [(None, None)]

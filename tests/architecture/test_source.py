@@ -15,7 +15,7 @@ PACKAGES = (ROOT / "agent" / "ssn_contract", AGENT, TRAINER)
 
 AGENT_FOLDERS = {
     *("capture", "frames", "inference", "ledger", "publish", "labels", "bundles", "supervisor"),
-    *("capture/drivers", "inference/engines", "metrics", "demo", "commissioning"),
+    *("updates", "capture/drivers", "inference/engines", "metrics", "demo", "commissioning"),
 }
 TRAINER_FOLDERS = {
     *("data", "model", "fit", "measure", "pack", "pack/compile", "bench", "publish"),

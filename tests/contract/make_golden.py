@@ -33,6 +33,8 @@ PASS: dict[str, Any] = {
         "captured_at": "2026-01-01T06:00:00.131750Z",
         "device_timestamp_ns": 8125000000,
     },
+    "image": None,
+    "challenge": None,
     "triggered_at": "2026-01-01T06:00:00.125000Z",
     "decided_at": "2026-01-01T06:00:00.143250Z",
     "latency_ms": 18.25,
@@ -62,6 +64,8 @@ HEATMAP = {
     "width": 512,
     "height": 384,
 }
+IMAGE = {**HEATMAP, "file": f"/var/lib/ssn-agent/images/top/{EPOCH}/000000/42.png"}
+del IMAGE["topic"]
 FAIL = {
     **PASS,
     "sequence": 42,
@@ -69,6 +73,7 @@ FAIL = {
     "score": 0.875,
     "defects": [REGION],
     "heatmap": HEATMAP,
+    "image": IMAGE,
 }
 LATE = {
     **PASS,
@@ -88,6 +93,12 @@ MODEL: dict[str, Any] = {
     "engine": "onnxruntime-cpu/fp32",
     "since": "2026-01-01T05:59:30Z",
     "checks": ["frozen", "wrong_size", "dark", "blown_out", "out_of_focus"],
+    "update": {
+        "step": "shadow",
+        "bundle": {"name": "magnetic-tile", "version": "1.3.0", "digest": "ef" * 32},
+        "at": "2026-01-01T06:10:00Z",
+        "detail": None,
+    },
 }
 CAMERA: dict[str, Any] = {
     "camera": "top",
@@ -314,11 +325,24 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "fail-with-peak-alone": {**FAIL, "defects": [PEAK_ALONE]},
         "fail-without-heatmap": {**FAIL, "heatmap": None},
         "fail-not-in-ledger": {**FAIL, "durable": False},
+        "pass-of-a-challenge-part": {**PASS, "part_id": "MASTER-GOOD-1", "challenge": "good"},
         "pass-that-waited": {**PASS, "historical": True},
         "invalid-late": LATE,
         "invalid-no-model": {**LATE, "reason": "no_model", "latency_ms": 4.5},
     },
-    "model": {"in-force": MODEL, "none": {**MODEL, "bundle": None, "engine": None, "checks": []}},
+    "model": {
+        "in-force": {**MODEL, "update": None},
+        "rolled-back": {
+            **MODEL,
+            "update": {
+                **MODEL["update"],
+                "step": "rolled_back",
+                "detail": "FAIL 12.5 % of 200 parts, 2.5 % before it",
+            },
+        },
+        "shadow": MODEL,
+        "none": {**MODEL, "bundle": None, "engine": None, "checks": [], "update": None},
+    },
     "status": {
         "online": ONLINE,
         "offline": OFFLINE,

@@ -14,5 +14,5 @@ def bundles_in_use(settings: Settings) -> set[Path]:
     """
     files = RuntimeFiles(settings.runtime_dir)
     known = [settings, read_resolved(files.settings)] if files.settings.exists() else [settings]
-    cameras = [camera for one in known for camera in one.cameras.values()]
-    return {camera.bundle.absolute() for camera in cameras if camera.bundle is not None}
+    judges = [j for one in known for camera in one.cameras.values() for j in camera.judges]
+    return {judge.bundle.absolute() for judge in judges if judge.bundle is not None}

@@ -2,7 +2,7 @@
 
     header, 4096 bytes
         0  magic      8   b"SSNJRNL\\n"
-        8  layout     4   version of this table, 4
+        8  layout     4   version of this table, 5
        12  capacity   4   records
        16  epoch     16   UUID of the numbering
        32  boot      16   UUID of the boot that the monotonic times belong to
@@ -40,7 +40,7 @@ from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_contract.messages import InvalidReason
 
 MAGIC = b"SSNJRNL\n"
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 HEADER_BYTES = 4096
 RECORD_BYTES = 2304
 CAPACITY = 4096
@@ -135,6 +135,8 @@ class Result:
     engine: str = ""
     heatmap: bool = False
     """A heatmap's file follows this result; where it cannot be written, the log says so."""
+    image: bool = False
+    """The picture's own file follows, likewise."""
     region: tuple[int, int, int, int] = (0, 0, 0, 0)
     """What was judged of the frame: x, y, width, height, by the settings of that moment."""
     defects: tuple[Defect, ...] = ()
@@ -154,7 +156,7 @@ class Decision:
 _HEADER = struct.Struct("<8sII16s16sQ64s")
 _ACCEPTED = struct.Struct("<QQQQH480sH256sH480s")
 _CAPTURED = struct.Struct("<QBIIIIQqQq")
-_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sB4IBI")
+_RESULT = struct.Struct("<QBBQdd32s32s64s64s48sBB4IBI")
 _DEFECT = struct.Struct("<IIIIIIIf")
 _DECISION = struct.Struct("<QBBQQ")
 _COMMITTED = struct.Struct("<Q")
@@ -309,6 +311,7 @@ def pack_result(sequence: int, value: Result) -> bytes:
         value.bundle_version.encode("ascii"),
         value.engine.encode("ascii"),
         value.heatmap,
+        value.image,
         *value.region,
         len(value.defects),
         value.defect_count,
@@ -336,6 +339,7 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         version,
         engine,
         heatmap,
+        image,
         *region,
         count,
         n_all,
@@ -356,6 +360,7 @@ def unpack_result(record: memoryview, sequence: int) -> Result | None:
         unpadded(version),
         unpadded(engine),
         bool(heatmap),
+        bool(image),
         (region[0], region[1], region[2], region[3]),
         tuple(defects),
         n_all,

@@ -59,6 +59,23 @@ class RuntimeFiles:
         """Return the heartbeat of a process: `ledger`, `inference`, `capture:CAMERA`, `http`."""
         return self.root / f"{process}.heartbeat"
 
+    def swapped(self, follows: str) -> Path:
+        """Return inference's note of which followed bundle judges, or why the wanted one does not.
+
+        See `inference.swapping`.
+        """
+        return self.root / f"{follows}.swapped"
+
+    @property
+    def announced(self) -> Path:
+        """Return the file whose change asks the updates process to look at the channel now."""
+        return self.root / "announced"
+
+    @property
+    def update_request(self) -> Path:
+        """Return the file in which a command asks something of the updates process."""
+        return self.root / "update.request"
+
     @property
     def inference_ready(self) -> Path:
         """Return the note that inference has opened its bundles, on engines it knows to be best."""

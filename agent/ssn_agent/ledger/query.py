@@ -44,6 +44,8 @@ COLUMNS = (
     "threshold",
     "defects",
     "heatmap_file",
+    "image_file",
+    "challenge",
     "bundle_name",
     "bundle_version",
     "bundle_digest",

@@ -107,6 +107,10 @@ class VerdictRow(Base):
     latency_ms: Mapped[float] = mapped_column(Float)
     deadline_ms: Mapped[float] = mapped_column(Float)
     heatmap_file: Mapped[str | None] = mapped_column(Text)
+    image_file: Mapped[str | None] = mapped_column(Text)
+    """The picture as the model saw it, where it was kept; retention may have deleted it since."""
+    challenge: Mapped[str | None] = mapped_column(String(4))
+    """What a challenge part is known to be, good or bad; null: a part like any other."""
     late_verdict: Mapped[str | None] = mapped_column(String(8))
     """What the model said after the deadline: it does not change the verdict."""
     late_score: Mapped[float | None] = mapped_column(Float)
@@ -198,3 +202,27 @@ class SettingsChange(Base):
     new_digest: Mapped[str] = mapped_column(String(64))
     new: Mapped[str] = mapped_column(Text)
     """All settings but secrets, as JSON."""
+
+
+class ModelEvent(Base):
+    """A step of a bundle into force or out of it, and what judges: never changed."""
+
+    __tablename__ = "model_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    """Given where the step was taken, so that one that is told twice makes no second row."""
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    step: Mapped[str] = mapped_column(String(16))
+    """`ssn_contract.messages.ModelStep`; or `in_force`: an engine judges a camera from now on."""
+    follows: Mapped[str | None] = mapped_column(String(64))
+    """The name that is followed; null of `in_force`."""
+    camera: Mapped[str | None] = mapped_column(String(64))
+    """Of `in_force`; null: all cameras that follow the name."""
+    bundle_name: Mapped[str | None] = mapped_column(String(64))
+    bundle_version: Mapped[str | None] = mapped_column(String(64))
+    bundle_digest: Mapped[str | None] = mapped_column(String(64))
+    detail: Mapped[str | None] = mapped_column(String(1000))
+    """Why, for people."""
+    figures: Mapped[str] = mapped_column(Text)
+    """What was measured, or what it runs on: a JSON object."""

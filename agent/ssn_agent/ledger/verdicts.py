@@ -147,6 +147,8 @@ def verdict_row(message: Verdict) -> dict[str, Any]:
         "latency_ms": message.latency_ms,
         "deadline_ms": message.deadline_ms,
         "heatmap_file": message.heatmap.file if message.heatmap else None,
+        "image_file": message.image.file if message.image else None,
+        "challenge": message.challenge,
     }
 
 
