@@ -52,7 +52,7 @@ def test_the_status_names_the_engine_that_judges_and_every_one_that_was_refused(
         )
     [camera] = StationStatus.model_validate_json(status.model_dump_json()).cameras
     assert (camera.engine, status.alarms) == (engine, alarms)
-    model = model_in_force(settings.station, "left", NOTES[case])
+    model = model_in_force(settings.station, "left", NOTES[case], None)
     assert model.engine == engine
     assert model.checks == ([InvalidReason.DARK] if case == "judges" else [])
 

@@ -23,7 +23,6 @@ from ssn_agent.errors import AgentError, LedgerDamaged, LedgerError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Decision
-from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.labels.intake import LabelIntake
@@ -32,19 +31,16 @@ from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.figures import Figures
 from ssn_agent.ledger.housekeeping import Housekeeping
 from ssn_agent.ledger.label_writer import LabelWriter
+from ssn_agent.ledger.model_events import ModelEvents, ModelEventWriter
+from ssn_agent.ledger.reporting import Reporting
 from ssn_agent.ledger.seal import seal
-from ssn_agent.ledger.status import (
-    model_in_force,
-    offline_status,
-    station_status,
-    with_supervisor,
-)
+from ssn_agent.ledger.status import offline_status, station_status
 from ssn_agent.ledger.stream import AT_ONCE, PendingTriggers
 from ssn_agent.ledger.unwritten import Unwritten
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
 from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
-from ssn_agent.metrics.report import station_metrics, write_report
+from ssn_agent.metrics.report import write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
 from ssn_agent.publish.events import Arrived, Connected, Subscribed
 from ssn_agent.publish.mqtt import BrokerLink
@@ -59,8 +55,6 @@ TICK_S = 0.02
 """How far a deadline may be overrun before it is noticed, and what a lost ring costs."""
 ACK_DELAY_S = 0.2
 """Acknowledgements wait this long for a commit to travel with, to spare the disk."""
-STATUS_S = 2.0
-METRICS_S = 10.0
 LEDGER_RETRY_S = 1.0
 OPEN_S = 120.0
 """To take up where the process before stopped, on a slow disk."""
@@ -107,12 +101,9 @@ class LedgerProcess:
         self._outbox_problem: str | None = None
         self._pump_at = 0.0
         self._ack_at: float | None = None
-        self._status_at = 0.0
-        self._status: StationStatus | None = None
-        """What is to be said of the station when the line has room for it."""
-        self._metrics_at = 0.0
         self._figures = Figures(settings.cameras)
-        self._models: dict[str, ModelNote] = {}
+        self._models = ModelEvents(settings, ModelEventWriter(self._engine))
+        self._reporting = Reporting(settings, files, self._link)
         self._note_settings_at: float | None = 0.0
         """None: the settings in force are noted."""
 
@@ -150,16 +141,19 @@ class LedgerProcess:
             else:
                 self._outbox.take(event)
             if isinstance(event, Connected):
-                self._status_at = 0.0
-                self._models.clear()
+                self._reporting.connected()
                 self._unwritten.forget()
         self._triggers.turn()
         self._integrity.turn()
         self._write()
         self._heart.beat(DISK_S)
-        self._labels.turn(can_write=self._is_migrated and time.monotonic() >= self._retry_at)
+        can_write = self._is_migrated and time.monotonic() >= self._retry_at
+        self._labels.turn(can_write=can_write)
         self._keep_late_results()
-        self._report()  # first: a backlog would leave it no room at a broker that takes few at once
+        notes = {name: stream.journal.model_note() for name, stream in self._streams.items()}
+        self._reporting.tell(self._models.turn(notes, can_write=can_write))
+        # First: a backlog would leave it no room at a broker that takes few at once.
+        self._reporting.turn(notes, self._models.newest, self._note_how_it_does)
         self._deliver()
         self._housekeeping.turn(ledger_is_well=self._ledger_problem is None)
 
@@ -174,6 +168,8 @@ class LedgerProcess:
             self._messages.take_over(self._settings)
             self._link.look_at_certificates()
             self._housekeeping.take_over(self._settings)
+            self._models.take_over(self._settings)
+            self._reporting.take_over(self._settings)
             self._note_settings_at = 0.0
         if self._note_settings_at is None or time.monotonic() < self._note_settings_at:
             return
@@ -294,31 +290,6 @@ class LedgerProcess:
             except LedgerError as error:
                 logger().error("late results not kept", camera=name, problem=str(error))
 
-    def _report(self) -> None:
-        """Say now and then how the station does, and publish the models that have changed."""
-        for name, stream in self._streams.items():
-            note = stream.journal.model_note()
-            if note is not None and note != self._models.get(name):
-                message = model_in_force(self._settings.station, name, note)
-                topic = self._topics.model(name)
-                if self._say(topic, message.model_dump_json(), retain=True):
-                    self._models[name] = note
-        if time.monotonic() >= self._status_at:
-            self._status_at = time.monotonic() + STATUS_S
-            self._status = self._note_how_it_does()
-        if self._status is not None and self._link.room:
-            self._publish_status(self._status)
-            self._status = None
-        if time.monotonic() >= self._metrics_at and self._link.room:  # apart: room may be for one
-            self._metrics_at = time.monotonic() + METRICS_S
-            text = station_metrics(self._files, self._settings).model_dump_json()
-            self._say(self._topics.metrics, text)
-
-    def _say(self, topic: str, text: str, *, retain: bool = False) -> bool:
-        """Publish what the next one replaces; False: there is no room for it at present."""
-        too_large = not self._link.takes(topic, text)
-        return too_large or self._link.publish(topic, text, retain=retain) is not None
-
     def _note_how_it_does(self) -> StationStatus:
         """Put it into a file for the endpoint and `ssn-agent status`; return it for the broker."""
         problem = self._ledger_problem or self._outbox_problem
@@ -340,16 +311,13 @@ class LedgerProcess:
                 *alarms(self._settings.ledger_path),
                 *self._housekeeping.alarms(),
                 *self._labels.alarms(),
+                *self._models.alarms(),
             ],
         )
         connected = self._outbox.connected
         metrics = self._figures.message(status, self._streams, broker_connected=connected)
         write_report(self._files.figures, metrics)
         return status
-
-    def _publish_status(self, status: StationStatus) -> None:
-        text = with_supervisor(status, read_note(self._files.supervisor)).model_dump_json()
-        self._say(self._topics.status, text, retain=True)
 
     @property
     def _pending(self) -> bool:

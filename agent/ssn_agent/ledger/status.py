@@ -15,6 +15,7 @@ from ssn_contract.messages import (
     CameraStatus,
     LabelCounts,
     ModelInForce,
+    ModelUpdate,
     StationStatus,
 )
 from ssn_contract.topics import Station
@@ -81,8 +82,10 @@ def offline_status(settings: Settings) -> StationStatus:
     )
 
 
-def model_in_force(station: Station, camera: str, note: ModelNote) -> ModelInForce:
-    """Return which bundle judges a camera's frames."""
+def model_in_force(
+    station: Station, camera: str, note: ModelNote, update: ModelUpdate | None
+) -> ModelInForce:
+    """Return which bundle judges a camera's frames, and how far another one has come."""
     return ModelInForce(
         station=str(station),
         camera=camera,
@@ -90,6 +93,7 @@ def model_in_force(station: Station, camera: str, note: ModelNote) -> ModelInFor
         engine=note.engine or None,
         since=utc(note.since_utc_ns),
         checks=list(note.checks),
+        update=update,
     )
 
 
