@@ -1,6 +1,6 @@
 """What SSN Inspect says to the world: bundle manifest, messages, topics. Needs pydantic alone."""
 
-from ssn_contract.channel import ChannelBundle
+from ssn_contract.channel import Announcement, ChannelBundle
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import (
     CameraStatus,
@@ -17,6 +17,7 @@ from ssn_contract.metrics import StationMetrics
 from ssn_contract.topics import Topics
 
 __all__ = [
+    "Announcement",
     "CameraStatus",
     "ChannelBundle",
     "DefectRegion",

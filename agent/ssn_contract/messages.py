@@ -1,7 +1,8 @@
 """Messages that cross the broker. JSON, UTF-8, one object a message; times are UTC (RFC 3339).
 
-What we publish may gain fields: readers ignore what they do not know. What we take (trigger, label)
-is strict: an unknown field is refused, so that a misspelt `part_id` never passes unseen.
+What we publish may gain fields: readers ignore what they do not know. What we take (trigger,
+label, announcement) is strict: an unknown field is refused, so that a misspelt `part_id` never
+passes unseen.
 """
 
 from enum import Enum

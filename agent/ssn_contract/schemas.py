@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from ssn_contract.channel import ChannelBundle
+from ssn_contract.channel import Announcement, ChannelBundle
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import Label, ModelInForce, StationStatus, Trigger, Verdict
 from ssn_contract.metrics import StationMetrics
@@ -33,6 +33,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
 TAKEN: dict[str, type[BaseModel]] = {
     "trigger": Trigger,
     "label": Label,
+    "announcement": Announcement,
     "part_header": PartHeader,
 }
 """What we take from others, by the name of its schema."""

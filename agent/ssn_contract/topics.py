@@ -25,6 +25,11 @@ class Station(BaseModel):
         return f"{self.site}/{self.line}/{self.station}"
 
 
+def channel_topic(site: str, channel: str) -> str:
+    """Inwards, of all stations of a site: a channel names something new; retained."""
+    return f"{PREFIX}/{site}/channel/{channel}"
+
+
 @dataclass(frozen=True)
 class Topics:
     """All topics of one station."""

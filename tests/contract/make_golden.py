@@ -240,6 +240,11 @@ LABEL: dict[str, Any] = {
     "labeller": "m.weber",
     "reason": None,
 }
+ANNOUNCEMENT: dict[str, Any] = {
+    "schema_version": 1,
+    "channel": "stable",
+    "at": "2026-01-01T06:00:00Z",
+}
 FP32: dict[str, Any] = {
     "name": "fp32",
     "file": "model.onnx",
@@ -389,6 +394,10 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "named": CHANNEL_BUNDLE,
         "of-another-contract": {**CHANNEL_BUNDLE, "manifest_schema_version": 2},
     },
+    "announcement": {
+        "stable": ANNOUNCEMENT,
+        "canary": {**ANNOUNCEMENT, "channel": "canary"},
+    },
     "label": {
         "bad": LABEL,
         "good": {**LABEL, "id": None, "label": "good", "defect_type": None},
@@ -499,6 +508,15 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
         "accepted-with-problem": {**ANSWER, "problem": "full"},
         "refused-with-sequence": {**REFUSED, "sequence": 42},
         "refused-without-problem": {**REFUSED, "problem": None},
+    },
+    "announcement": {
+        "unknown-field": {**ANNOUNCEMENT, "version": "1.3.0"},
+        "unknown-schema-version": {**ANNOUNCEMENT, "schema_version": 2},
+        "unknown-channel": {**ANNOUNCEMENT, "channel": "nightly"},
+        "naive-time": {**ANNOUNCEMENT, "at": "2026-01-01T06:00:00"},
+        "time-a-number": {**ANNOUNCEMENT, "at": 1767247200},
+        "without-schema-version": {"channel": "stable", "at": ANNOUNCEMENT["at"]},
+        "without-time": {k: v for k, v in ANNOUNCEMENT.items() if k != "at"},
     },
     "label": {
         "unknown-field": {**LABEL, "score": 0.5},

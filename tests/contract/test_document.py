@@ -44,6 +44,7 @@ def test_the_topics_table_names_every_topic() -> None:
         "metrics",
         "{camera}/trigger",
         "label",
+        "ssn/v1/{site}/channel/{channel}",
     ):
         assert f"\n| `{topic}` |" in text
     assert "`command`" in text

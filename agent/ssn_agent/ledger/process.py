@@ -42,6 +42,7 @@ from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.log import configure, logger
 from ssn_agent.metrics.report import write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
+from ssn_agent.publish.announcements import Announcements
 from ssn_agent.publish.events import Arrived, Connected, Subscribed
 from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.publish.outbox import Outbox
@@ -92,10 +93,12 @@ class LedgerProcess:
             {n: (self._topics.trigger(n), files.triggers(n)) for n in triggered},
             self._link.acknowledge,
         )
+        acknowledge = self._link.acknowledge
+        self._announcements = Announcements(settings, files.announced, acknowledge)
         labels = LabelWriter(self._engine, str(settings.station))
         self._housekeeping = Housekeeping(settings, labels.forget)
         topic = self._topics.label
-        self._labels = LabelIntake(topic, files.labels, self._link.acknowledge, labels)
+        self._labels = LabelIntake(topic, files.labels, acknowledge, labels)
         self._ledger_problem: str | None = None
         self._retry_at = 0.0
         self._outbox_problem: str | None = None
@@ -113,7 +116,8 @@ class LedgerProcess:
         Return whether every trigger has its verdict in the ledger.
         """
         offline = offline_status(self._settings).model_dump_json()
-        self._link.start(self._topics.status, offline, [self._labels.topic, *self._triggers.topics])
+        topics = [self._labels.topic, *self._triggers.topics]
+        self._link.start(self._topics.status, offline, topics, self._announcements.topics)
         while not stop:
             self._turn()
         deadline_ms = max(camera.deadline_ms for camera in self._settings.cameras.values())
@@ -136,6 +140,8 @@ class LedgerProcess:
         for event in self._link.events():
             if isinstance(event, Arrived) and event.topic.endswith("/label"):
                 self._labels.take(event)
+            elif isinstance(event, Arrived) and event.topic in self._announcements.topics:
+                self._announcements.take(event)
             elif isinstance(event, Arrived | Subscribed):
                 self._triggers.take(event)
             else:

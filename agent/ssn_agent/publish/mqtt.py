@@ -64,6 +64,7 @@ class BrokerLink:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._will: tuple[str, str] = ("", "")
         self._topics: Sequence[str] = ()
+        self._retained: Sequence[str] = ()
         self._ending = threading.Event()
         self._says_will = False
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
@@ -93,13 +94,20 @@ class BrokerLink:
         """Return why certificates that were replaced are not in force; None while all is well."""
         return self._certificates.problem
 
-    def start(self, will_topic: str, will: str, topics: Sequence[str] = ()) -> None:
+    def start(
+        self,
+        will_topic: str,
+        will: str,
+        topics: Sequence[str] = (),
+        retained: Sequence[str] = (),
+    ) -> None:
         """Connect in the background, for as long as it takes, stay connected, and subscribe.
 
-        What is sent to `topics` while we are away comes when we are back.
+        What is sent to `topics` and `retained` while we are away comes when we are back; of
+        `retained` also, where we are new to the broker, what it has kept.
         """
         self._will = (will_topic, will)
-        self._topics = topics
+        self._topics, self._retained = (*topics, *retained), retained
         self._thread.start()
 
     def publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> int | None:
@@ -296,12 +304,15 @@ class BrokerLink:
             self._connection += 1
             self._sent = self._answered = 0
         if self._topics:
-            # A retained trigger is an old one.
-            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            client.subscribe([(topic, options) for topic in self._topics])
+            client.subscribe([(topic, self._options(topic)) for topic in self._topics])
         max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         max_inflight = getattr(properties, "ReceiveMaximum", None)
         self._tell(Connected(max_packet_bytes, max_inflight, self._connection))
+
+    def _options(self, topic: str) -> SubscribeOptions:
+        # A retained trigger is an old one.
+        never, once = SubscribeOptions.RETAIN_DO_NOT_SEND, SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+        return SubscribeOptions(qos=1, retainHandling=once if topic in self._retained else never)
 
     def _on_disconnect(
         self,
