@@ -151,6 +151,41 @@ def serve(
             typer.echo("ended", err=True)
 
 
+@channel_app.command()
+def announce(
+    channel: ChannelDir,
+    broker: Annotated[str, typer.Option(help="The stations' MQTT broker: HOST[:PORT].")],
+    site: Annotated[str, typer.Option(help="Whose stations are told: their station.site.")],
+    to: Annotated[ChannelName, typer.Option(help="Which channel names something new.")] = "canary",
+    username: Annotated[str | None, typer.Option(help="At the broker.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password alone.")
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS with the broker.")] = False,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Its authority (PEM). [default: the system's]")
+    ] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="Our certificate (PEM).")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+) -> None:
+    """Tell stations that follow a channel to look at it now."""
+    from ssn_trainer.publish import announce as work
+    from ssn_trainer.publish.state import load
+
+    load(channel, None)  # says so where no channel is there
+    settings = work.broker_of(
+        broker,
+        password_file,
+        username=username,
+        tls=tls,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
+    topic = work.announce(settings, site, to, _now())
+    typer.echo(f"{topic}: announced")
+
+
 def _now() -> datetime:
     return datetime.now(timezone.utc)
 
