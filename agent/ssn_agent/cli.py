@@ -31,6 +31,7 @@ from ssn_agent.options import (
     settings_of,
 )
 from ssn_agent.settings import DEFAULT_PATH, Settings
+from ssn_agent.updates.commands import look_now, models_app
 from ssn_contract.messages import InvalidReason, VerdictKind
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(labels_app, name="labels")
+app.add_typer(models_app, name="models")
 app.command()(label)
 
 
@@ -212,6 +214,8 @@ def bundle_pull(
         word = "is here" if not bundle.is_new else "is to be fetched" if check else "fetched"
         size = f"{bundle.length / 2**20:.1f} MiB"
         typer.echo(f"{bundle.name} {bundle.version} {word}: {bundle.path} ({size})")
+    if not check:
+        look_now(settings.runtime_dir)
 
 
 @ledger_app.command("stats")

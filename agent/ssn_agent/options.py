@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ssn_agent.settings import Settings, load_settings
 from ssn_contract.messages import InvalidReason, VerdictKind
@@ -35,6 +36,24 @@ PartOption = Annotated[str | None, typer.Option(help="Of the part with this id."
 def settings_of(config: Path, overrides: list[str] | None = None) -> Settings:
     """Resolve the settings. Raises SettingsError."""
     return load_settings(config, overrides or [])
+
+
+def in_force(settings: Settings) -> Settings:
+    """Return the settings of the agent that runs there, where one does and we may read them.
+
+    The service's environment file changes what the settings file says; it is not a command's.
+    """
+    from ssn_agent.metrics.view import NotRunning, Unreadable, running_settings
+
+    try:
+        return running_settings(settings.runtime_dir)
+    except (NotRunning, Unreadable):  # the command says what to do about the latter
+        return settings
+
+
+def shown(text: str) -> str:
+    """Return what a terminal shows and does not act on: it came from outside."""
+    return escape("".join(c if c.isprintable() else "?" for c in text))
 
 
 def ledger_of(ledger: Path | None, config: Path) -> Path:

@@ -631,5 +631,11 @@ def test_a_pull_by_hand_says_what_came(
     assert station.stored() == {}
     assert f"{NAME} 1.0.0 fetched: {tmp_path}/data/bundles/{FIRST}" in run()
     assert f"{NAME} 1.0.0 is here" in run()
+    looked: list[Path] = []
+    monkeypatch.setattr(cli, "look_now", looked.append)
+    run("--check")
+    assert looked == []
+    run()
+    assert len(looked) == 1  # the agent that runs there is told
     config.write_text(source)
     assert "channel: not set" in run()

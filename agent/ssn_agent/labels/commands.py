@@ -7,7 +7,6 @@ from uuid import UUID
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ssn_agent.errors import AgentError, MessageError, UsageError
@@ -16,8 +15,10 @@ from ssn_agent.options import (
     ConfigOption,
     LedgerOption,
     SinceOption,
+    in_force,
     ledger_of,
     settings_of,
+    shown,
 )
 from ssn_agent.settings import DEFAULT_PATH
 from ssn_contract.messages import Label
@@ -48,7 +49,7 @@ def label(
     from ssn_agent.labels.alone import keep
     from ssn_agent.ledger.label_writer import Said
 
-    settings = _in_force(settings_of(config))
+    settings = in_force(settings_of(config))
     if epoch is None or sequence is None:
         epoch, sequence = _key(settings, camera, epoch, sequence, part)
     elif part is not None:
@@ -117,30 +118,12 @@ def _cells(entry: "LabelEntry") -> list[str]:
         f"{entry.labelled_at:%Y-%m-%d %H:%M:%S}",
         entry.camera,
         str(entry.sequence),
-        _shown(entry.part_id or "-"),
+        shown(entry.part_id or "-"),
         entry.verdict.value,
-        _shown(kind),
-        _shown(entry.labeller),
-        _shown(entry.reason or "-"),
+        shown(kind),
+        shown(entry.labeller),
+        shown(entry.reason or "-"),
     ]
-
-
-def _shown(text: str) -> str:
-    """Return what a terminal shows and does not act on: it came from outside."""
-    return escape("".join(c if c.isprintable() else "?" for c in text))
-
-
-def _in_force(settings: "Settings") -> "Settings":
-    """Return the settings of the agent that runs there, where one does and we may read them.
-
-    The service's environment file changes what the settings file says; it is not this command's.
-    """
-    from ssn_agent.metrics.view import NotRunning, Unreadable, running_settings
-
-    try:
-        return running_settings(settings.runtime_dir)
-    except (NotRunning, Unreadable):  # `alone.keep` says what to do about the latter
-        return settings
 
 
 def _key(
