@@ -13,6 +13,7 @@ from ssn_contract.messages import (
     CameraStatus,
     Count,
     InvalidReason,
+    ModelUpdate,
     PartId,
     ProcessStatus,
     Sequence,
@@ -61,6 +62,8 @@ class CameraMetrics(CameraStatus):
 
     bundle: BundleRef | None
     """That judges at present; null where nothing does."""
+    update: ModelUpdate | None = None
+    """As `model` has it."""
     verdicts_per_s: Seconds
     """Over the last 10 s."""
     latency: Durations

@@ -289,7 +289,7 @@ def test_steps_of_a_name_that_nothing_follows_any_more_raise_no_alarm(
     decide(settings, event(1, "refused", "worse", follows="nut"), event(2, "rolled_back"))
     events.turn({}, can_write=True)
     assert events.alarms() == ["updates: screw 1.1.0 was rolled back: no reason is given"]
-    newest = events.newest("left")
+    newest = events.update("left")
     assert newest is not None
     assert newest.step == "rolled_back"
 

@@ -85,6 +85,8 @@ def test_a_scrape_says_what_the_ledger_process_reported_and_what_the_supervisor_
     assert found.sum("ssn_disk_size_bytes") > found.sum("ssn_disk_free_bytes") > 0
     assert (found.sum("ssn_ledger_up"), found.sum("ssn_alarms")) == (1, 2)
     assert found.labels("ssn_camera_info")[0]["bundle"] == "magnetic-tile"
+    assert found.labels("ssn_camera_update_info")[0]["step"] == "shadow"
+    assert found.sum("ssn_camera_update_timestamp_seconds") > 0
     assert found.sum("process_start_time_seconds") > 0
     names = {name for name in found.kinds if name.startswith("ssn_")}
     assert names == set(re.findall(r"`(ssn_\w+?)(?:_total)?[`{]", documented()))

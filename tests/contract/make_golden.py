@@ -163,6 +163,7 @@ CAMERA_METRICS: dict[str, Any] = {
     **CAMERA,
     "invalid": {"late": 2, "lost": 0, "overrun": 0},
     "bundle": BUNDLE,
+    "update": MODEL["update"],
     "verdicts_per_s": 4.5,
     "latency": LATENCY,
     "last": {

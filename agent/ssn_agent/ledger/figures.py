@@ -5,7 +5,7 @@ costs this process nothing.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from ssn_agent.frames.notes import ModelNote
@@ -15,7 +15,13 @@ from ssn_agent.ledger.verdicts import Decided
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.metrics.durations import DurationCounter, RateCounter
 from ssn_agent.publish.outbox import Delivery
-from ssn_contract.messages import CameraStatus, InvalidReason, StationStatus, Verdict
+from ssn_contract.messages import (
+    CameraStatus,
+    InvalidReason,
+    ModelUpdate,
+    StationStatus,
+    Verdict,
+)
 from ssn_contract.metrics import CameraMetrics, LastVerdict, StationMetrics
 
 
@@ -39,7 +45,9 @@ class CameraFigures:
             decided_at=verdict.decided_at,
         )
 
-    def message(self, status: CameraStatus, model: ModelNote | None) -> CameraMetrics:
+    def message(
+        self, status: CameraStatus, model: ModelNote | None, update: ModelUpdate | None
+    ) -> CameraMetrics:
         """Return it with what `status` says of the camera."""
         return CameraMetrics(
             **{
@@ -47,6 +55,7 @@ class CameraFigures:
                 "invalid": {reason: status.invalid.get(reason, 0) for reason in InvalidReason},
             },
             bundle=None if model is None else bundle_of(model),
+            update=update,
             verdicts_per_s=round(self._rate.per_s(time.monotonic()), 3),
             latency=self._latency.message(),
             last=self._last,
@@ -89,13 +98,14 @@ class Figures:
         self,
         status: StationStatus,
         streams: Mapping[str, PendingTriggers],
+        update: Callable[[str], ModelUpdate | None],
         *,
         broker_connected: bool,
     ) -> StationMetrics:
-        """Return them with the status."""
+        """Return them with the status; `update` says how far each camera's next bundle has come."""
         cameras = [
             self._cameras[camera.camera].message(
-                camera, streams[camera.camera].journal.model_note()
+                camera, streams[camera.camera].journal.model_note(), update(camera.camera)
             )
             for camera in status.cameras
         ]

@@ -116,18 +116,18 @@ class ModelEvents:
         self._judging |= judging
         self._in_ledger |= {event.id for event in steps}
         self._newest |= {event.follows: event for event in steps}
-        # What was there at the start a process before may have told: the newest of each name is
-        # told again then, and says where things stand.
+        # What was there at the start a process before may have told: then the newest of each name
+        # is told, and says where things stand.
         return [] if self._is_start else [event for event in steps if event.id in new]
 
     def take_over(self, settings: Settings) -> None:
         """Take over settings that changed."""
         self._settings = settings
 
-    def newest(self, camera: str) -> Event | None:
-        """Return the newest step in the ledger of the bundle that a camera follows."""
-        follow = self._settings.cameras[camera].follow
-        return None if follow is None else self._newest.get(follow)
+    def update(self, camera: str) -> ModelUpdate | None:
+        """Return the newest step to be told of the bundle that a camera follows."""
+        event = self._newest.get(self._settings.cameras[camera].follow or "")
+        return None if event is None else update_of(event)
 
     def alarms(self) -> list[str]:
         """Say which update is not in force, for as long as that is its name's newest step."""
@@ -159,6 +159,8 @@ class ModelEvents:
             self._retry_at_s = time.monotonic() + RETRY_S
             return
         self._is_start = self._version is _UNREAD
+        if self._is_start:  # a process before has them in the ledger, or this one will
+            self._newest = {event.follows: event for event in events}
         self._version, self._problem = version, None
         self._in_file = events
         self._in_ledger &= {event.id for event in events}
@@ -171,10 +173,8 @@ class ModelEvents:
         self._writer.close()
 
 
-def update_of(event: Event | None) -> ModelUpdate | None:
+def update_of(event: Event) -> ModelUpdate:
     """Return a step as messages have it."""
-    if event is None:
-        return None
     stored = event.bundle
     return ModelUpdate(
         step=event.step,

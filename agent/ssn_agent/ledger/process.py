@@ -159,7 +159,7 @@ class LedgerProcess:
         notes = {name: stream.journal.model_note() for name, stream in self._streams.items()}
         self._reporting.tell(self._models.turn(notes, can_write=can_write))
         # First: a backlog would leave it no room at a broker that takes few at once.
-        self._reporting.turn(notes, self._models.newest, self._note_how_it_does)
+        self._reporting.turn(notes, self._models.update, self._note_how_it_does)
         self._deliver()
         self._housekeeping.turn(ledger_is_well=self._ledger_problem is None)
 
@@ -321,7 +321,9 @@ class LedgerProcess:
             ],
         )
         connected = self._outbox.connected
-        metrics = self._figures.message(status, self._streams, broker_connected=connected)
+        metrics = self._figures.message(
+            status, self._streams, self._models.update, broker_connected=connected
+        )
         write_report(self._files.figures, metrics)
         return status
 

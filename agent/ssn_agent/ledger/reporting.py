@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from uuid import UUID
 
 from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
@@ -14,7 +13,7 @@ from ssn_agent.publish.mqtt import BrokerLink
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import read_note
 from ssn_agent.updates.state import Event
-from ssn_contract.messages import StationStatus
+from ssn_contract.messages import ModelUpdate, StationStatus
 from ssn_contract.topics import Topics
 
 STATUS_S = 2.0
@@ -36,9 +35,9 @@ class Reporting:
         self._status: StationStatus | None = None
         """What is to be said of the station when the line has room for it."""
         self._metrics_at = 0.0
-        self._steps: deque[tuple[str, Event]] = deque(maxlen=MAX_STEPS)
+        self._steps: deque[tuple[str, ModelUpdate]] = deque(maxlen=MAX_STEPS)
         """Of a camera's bundle, to be told one by one."""
-        self._said: dict[str, tuple[ModelNote, UUID | None]] = {}
+        self._said: dict[str, tuple[ModelNote, ModelUpdate | None]] = {}
 
     def connected(self) -> None:
         """Say anew where things stand: the broker may have forgotten it."""
@@ -53,24 +52,29 @@ class Reporting:
     def tell(self, steps: Iterable[Event]) -> None:
         """Have each step told, of every camera that follows the bundle."""
         cameras = self._settings.cameras.items()
-        self._steps += [(n, step) for step in steps for n, c in cameras if c.follow == step.follows]
+        self._steps += [
+            (name, update_of(step))
+            for step in steps
+            for name, camera in cameras
+            if camera.follow == step.follows
+        ]
 
     def turn(
         self,
         notes: Mapping[str, ModelNote | None],
-        newest: Callable[[str], Event | None],
+        update: Callable[[str], ModelUpdate | None],
         status: Callable[[], StationStatus],
     ) -> None:
         """Say what has changed of what judges, and now and then how the station does.
 
-        notes: what judges each camera; newest: the newest step of its bundle; status: asked when it
-        is time.
+        notes: what judges each camera; update: the newest step of the bundle that it follows;
+        status: asked when it is time.
         """
         self._say_steps(notes)
         if not self._steps:
             for camera, note in notes.items():
                 if note is not None:
-                    self._say_model(camera, note, newest(camera))
+                    self._say_model(camera, note, update(camera))
         if time.monotonic() >= self._status_at:
             self._status_at = time.monotonic() + STATUS_S
             self._status = status()
@@ -94,12 +98,12 @@ class Reporting:
                 return
             self._steps.popleft()
 
-    def _say_model(self, camera: str, note: ModelNote, step: Event | None) -> bool:
+    def _say_model(self, camera: str, note: ModelNote, update: ModelUpdate | None) -> bool:
         """Say what judges, unless that was the last word; False: there is no room for it."""
-        word = (note, None if step is None else step.id)
+        word = (note, update)
         if self._said.get(camera) == word:
             return True
-        message = model_in_force(self._settings.station, camera, note, update_of(step))
+        message = model_in_force(self._settings.station, camera, note, update)
         if not self._say(self._topics.model(camera), message.model_dump_json(), retain=True):
             return False
         self._said[camera] = word

@@ -108,6 +108,12 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
         "1, with what judges the camera's frames, and the epoch of its numbers.",
         ["camera", "bundle", "version", "digest", "engine", "epoch"],
     )
+    update = _gauge(
+        "ssn_camera_update_info",
+        "1, with the newest step of the bundle that the camera follows.",
+        ["camera", "step", "bundle", "version", "digest"],
+    )
+    stepped = _gauge("ssn_camera_update_timestamp_seconds", "When that step was taken.")
     state = _gauge("ssn_camera_state", "1 for the state that it is in.", ["camera", "state"])
     triggers = _counter("ssn_triggers", "Triggers counted: verdicts and pending.")
     verdicts = _counter("ssn_verdicts", "Verdicts; INVALID by reason.", ["verdict", "reason"])
@@ -121,6 +127,9 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
         name = c.camera
         bundle = ["", "", ""] if c.bundle is None else list(dict(c.bundle).values())
         info.add_metric([name, *bundle, c.engine or "", str(c.epoch)], 1)
+        if c.update is not None:
+            update.add_metric([name, c.update.step, *dict(c.update.bundle).values()], 1)
+            stepped.add_metric([name], c.update.at.timestamp())
         for known in CAMERA_STATES:
             state.add_metric([name, known], c.state == known)
         triggers.add_metric([name], c.triggers)
@@ -134,7 +143,8 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
         if c.last is not None:
             last.add_metric([name], c.last.decided_at.timestamp())
         _add_durations(latency, [name], c.latency)
-    yield from (info, state, triggers, verdicts, pending, *inputs.values(), last, latency)
+    counts = (triggers, verdicts, pending, *inputs.values())
+    yield from (info, update, stepped, state, *counts, last, latency)
 
 
 def _processes(m: StationMetrics) -> Iterator[Metric]:
