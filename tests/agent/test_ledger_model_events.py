@@ -145,7 +145,10 @@ def test_killed_between_the_commit_and_the_message_the_step_is_told_and_no_row_i
         assert told(subscriber)[-1] == "tried"
     with closing(Subscriber(mosquitto.port, tmp_path)) as subscriber:
         wait_until(lambda: told(subscriber) == ["tried"], 20, "it is not retained")
-    assert rows(ledger.settings, STEPS) == [("pulled",), ("tried",)]
+        assert rows(ledger.settings, STEPS) == [("pulled",), ("tried",)]
+        decide(ledger.settings, PULLED, TRIED, SHADOW)
+        wait_until(lambda: told(subscriber) == ["tried", "shadow"], 20, "the next is not told")
+    assert rows(ledger.settings, STEPS) == [("pulled",), ("tried",), ("shadow",)]
     assert len(rows(ledger.settings, IN_FORCE)) == 1
 
 
@@ -250,6 +253,22 @@ def test_the_id_of_what_judges_is_of_station_camera_bundle_engine_and_since(
         judged_by("left", note(engine="openvino/fp32"), settings),
     ]
     assert len({first, *(row["event_id"] for row in others)}) == 5
+
+
+def test_at_the_start_the_newest_step_is_told_though_the_ledger_is_away(
+    settings: Settings, events: ModelEvents
+) -> None:
+    decide(settings, PULLED, TRIED)
+    assert events.turn({}, can_write=False) == []
+    newest = events.update("left")
+    assert newest is not None
+    assert newest.step == "tried"
+    assert events.turn({}, can_write=True) == []
+    assert rows(settings, STEPS) == [("pulled",), ("tried",)]
+    decide(settings, PULLED, TRIED, SHADOW, REFUSED)
+    assert events.turn({}, can_write=False) == []
+    assert events.turn({}, can_write=True) == [SHADOW, REFUSED]
+    assert events.turn({}, can_write=True) == []
 
 
 def test_a_file_that_cannot_be_read_is_an_alarm_until_it_can(

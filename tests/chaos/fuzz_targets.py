@@ -29,6 +29,7 @@ from ssn_agent.ledger.verdicts import VerdictWriter
 from ssn_agent.ledger.writer import Counts
 from ssn_agent.settings import load_settings
 from ssn_agent.supervisor.note import read_note
+from ssn_contract.channel import Announcement
 from ssn_contract.messages import Label, Trigger
 from ssn_contract.zeromq import MAX_HEADER_BYTES, PartAnswer, PartHeader
 from support.bundles import files, manifest
@@ -159,8 +160,8 @@ def zeromq_messages(message: list[bytes]) -> None:
 
 @given(small | values.map(lambda found: json.dumps(found).encode(errors="surrogatepass")) | headers)
 def payloads(data: bytes) -> None:
-    """A trigger, a label and a part's header are read, or are refused as invalid."""
-    for model in (Trigger, Label, PartHeader):
+    """A trigger, a label, an announcement and a part's header are read, or refused as invalid."""
+    for model in (Trigger, Label, Announcement, PartHeader):
         with suppress(ValidationError):
             model.model_validate_json(data)
 
