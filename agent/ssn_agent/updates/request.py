@@ -5,11 +5,12 @@ The file goes when the updates process has done it, or has said in the log why i
 
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssn_agent.atomic import write_atomically
-from ssn_agent.errors import UpdateError
+from ssn_agent.errors import MessageError, UpdateError
 from ssn_contract.manifest import Digest, Name
 
 MAX_REQUEST_BYTES = 4096
@@ -20,6 +21,8 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    id: UUID = Field(default_factory=uuid4)
+    """Of the step that follows: a request that is read twice is done once."""
     action: Literal["rollback", "retry"]
     follows: Name | None = None
     """Of `rollback`: the name that is followed."""
@@ -56,7 +59,8 @@ def read_request(path: Path) -> Request | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        msg = f"{path}: what is asked cannot be read ({error}); ask again"
+        why = MessageError.of(error, "it") if isinstance(error, ValidationError) else error
+        msg = f"{path}: what is asked cannot be read ({why}); ask again"
         raise UpdateError(msg) from error
 
 
