@@ -7,11 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, select
 
 from ssn_agent.ledger.database import translated
-from ssn_agent.ledger.model_events import IN_FORCE
 from ssn_agent.ledger.tables import ModelEvent
 from ssn_contract.messages import BundleRef
-
-Facts = dict[str, float | int | str | None]
 
 
 class ModelStepEntry(BaseModel):
@@ -25,7 +22,7 @@ class ModelStepEntry(BaseModel):
     camera: str | None
     bundle: BundleRef | None
     detail: str | None
-    figures: Facts
+    figures: dict[str, float | int | str | None]
 
 
 def history(engine: Engine, limit: int) -> list[ModelStepEntry]:
@@ -45,28 +42,6 @@ def history(engine: Engine, limit: int) -> list[ModelStepEntry]:
         )
         for row in found
     ]
-
-
-def judged_on(engine: Engine, camera: str, digest: str, at: datetime) -> Facts | None:
-    """Return what a bundle judged a camera on at a time (`runtime_facts`); None: it is not known.
-
-    Raises LedgerError.
-    """
-    newest = (
-        select(ModelEvent.figures)
-        .where(
-            ModelEvent.step == IN_FORCE,
-            ModelEvent.camera == camera,
-            ModelEvent.bundle_digest == digest,
-            ModelEvent.at <= at,
-        )
-        .order_by(ModelEvent.at.desc(), ModelEvent.id.desc())
-        .limit(1)
-    )
-    with translated(engine), engine.connect() as connection:
-        found = connection.execute(newest).scalar()
-    facts: Facts | None = None if found is None else json.loads(found)
-    return facts
 
 
 def _bundle(name: str | None, version: str | None, digest: str | None) -> BundleRef | None:

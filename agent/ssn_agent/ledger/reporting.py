@@ -79,14 +79,19 @@ class Reporting:
             self._status_at = time.monotonic() + STATUS_S
             self._status = status()
         if self._status is not None and self._link.room:
-            note_ = read_note(self._files.supervisor)
-            text = with_supervisor(self._status, note_).model_dump_json()
-            self._say(self._topics.status, text, retain=True)
+            supervisor = read_note(self._files.supervisor)
+            text = with_supervisor(self._status, supervisor).model_dump_json()
+            self.say(self._topics.status, text, retain=True)
             self._status = None
         if time.monotonic() >= self._metrics_at and self._link.room:  # apart: room may be for one
             self._metrics_at = time.monotonic() + METRICS_S
             text = station_metrics(self._files, self._settings).model_dump_json()
-            self._say(self._topics.metrics, text)
+            self.say(self._topics.metrics, text)
+
+    def say(self, topic: str, text: str, *, retain: bool = False) -> bool:
+        """Publish what the next one replaces; False: there is no room for it at present."""
+        too_large = not self._link.takes(topic, text)
+        return too_large or self._link.publish(topic, text, retain=retain) is not None
 
     def _say_steps(self, notes: Mapping[str, ModelNote | None]) -> None:
         while self._steps:
@@ -104,12 +109,7 @@ class Reporting:
         if self._said.get(camera) == word:
             return True
         message = model_in_force(self._settings.station, camera, note, update)
-        if not self._say(self._topics.model(camera), message.model_dump_json(), retain=True):
+        if not self.say(self._topics.model(camera), message.model_dump_json(), retain=True):
             return False
         self._said[camera] = word
         return True
-
-    def _say(self, topic: str, text: str, *, retain: bool = False) -> bool:
-        """Publish what the next one replaces; False: there is no room for it at present."""
-        too_large = not self._link.takes(topic, text)
-        return too_large or self._link.publish(topic, text, retain=retain) is not None
