@@ -1,12 +1,15 @@
 # The commands of this repository, from a fresh clone with pip: `demo` with Python 3.10 or newer, the
 # others with the versions that constraints.txt pins, which want 3.11.
-PYTHON ?= python3
+INTERPRETER ?= python3
 DEMO_S ?= 30
+# Of the station that a wheelhouse is for.
+TARGET ?= x86_64
+PYTHON ?= 3.11
 FUZZ_S ?= 600
 PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BIN := .venv/bin
 
-.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime soak-cameras fuzz \
+.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime soak-cameras fuzz wheelhouse \
 	system-packages chaos-packages clean
 
 help:
@@ -19,11 +22,12 @@ help:
 	@echo "make soak-runtime the same for two hours, into docs/chaos.json; goes on where it was cut off"
 	@echo "make soak-cameras every camera driver against its counterpart, into docs/cameras.json; likewise"
 	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
+	@echo "make wheelhouse   all wheels of a station without a network, TARGET=x86_64|aarch64 PYTHON=3.10|3.11|3.12"
 	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 15 minutes)"
 
 # The agent as a station gets it: no torch.
 .venv-demo/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-demo
+	$(INTERPRETER) -m venv .venv-demo
 	.venv-demo/bin/python $(PIP) -e '.[agent,cpu,demo]'
 	@touch $@
 
@@ -31,7 +35,7 @@ demo: .venv-demo/installed
 	.venv-demo/bin/ssn-agent demo --seconds $(DEMO_S)
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(INTERPRETER) -m venv .venv
 	$(BIN)/python $(PIP) -e '.[dev]'
 	@touch $@
 
@@ -71,6 +75,9 @@ soak-cameras: setup system-packages
 
 fuzz: setup
 	PYTHONPATH=tests $(BIN)/python -m chaos.fuzz --seconds $(FUZZ_S)
+
+wheelhouse: setup
+	$(BIN)/python deploy/wheelhouse/make.py --target $(TARGET) --python $(PYTHON)
 
 demo-bundle: setup
 	$(BIN)/python deploy/demo/make_demo_bundle.py
