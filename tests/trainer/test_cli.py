@@ -90,6 +90,26 @@ def test_eval_judges_everything_in_a_folder_it_has_never_seen(
     assert answer["i_auroc"] > 0.9
 
 
+def test_eval_says_how_much_better_a_bundle_is_than_another_on_images_that_neither_has_learned(
+    run: Run, weak: Fitted, plates: Path
+) -> None:
+    code, out, _ = run("eval", weak.packed.path, plates, "--against", weak.packed.path, "--json")
+    answer = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert answer["judged"] == len(weak.data.split.test)
+    assert answer["against"]["i_auroc"] == pytest.approx(answer["i_auroc"])
+    assert answer["against"]["rise"] == 0
+
+
+def test_eval_against_another_says_where_one_class_alone_is_left(
+    run: Run, weak: Fitted, tmp_path: Path
+) -> None:
+    fresh = draw_parts(tmp_path / "fresh", good=6, bad=0, seed=9)
+    code, _, err = run("eval", weak.packed.path, fresh, "--against", weak.packed.path)
+    assert code != 0
+    assert "only good or only bad images are left" in err
+
+
 def test_eval_says_why_a_figure_has_no_interval(run: Run, weak: Fitted, tmp_path: Path) -> None:
     fresh = draw_parts(tmp_path / "fresh", good=6, bad=2, seed=9)
     code, out, err = run("eval", weak.packed.path, fresh, "--json")

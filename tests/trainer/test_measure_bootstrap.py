@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ssn_trainer.measure import bootstrap
-from ssn_trainer.measure.bootstrap import bootstrap_intervals
+from ssn_trainer.measure.bootstrap import bootstrap_intervals, paired_auroc
 from ssn_trainer.measure.metrics import (
     IMAGE_METRICS,
     METRICS,
@@ -140,3 +140,24 @@ def test_the_coarser_counts_for_resampling_give_the_exact_pixel_figures_closely(
     assert share.sum() == pytest.approx(15)  # one region a bad image
     for name in PIXEL_METRICS:
         assert coarse[name] == pytest.approx(exact[name], abs=1e-3)
+
+
+def test_a_paired_interval_shows_a_rise_that_two_intervals_apart_would_hide() -> None:
+    labels, scores = draw(80, 2, 0)
+    better = scores + 0.4 * labels
+    rise, interval = paired_auroc(labels, scores, better, names(160, 2))
+    assert rise == pytest.approx(roc_auc_score(labels, better) - roc_auc_score(labels, scores))
+    assert interval is not None
+    assert 0 < interval[0] < rise < interval[1]
+    apart = [
+        bootstrap_intervals(labels, s, names(160, 2), None)["i_auroc"] for s in (scores, better)
+    ]
+    assert apart[0] is not None
+    assert apart[1] is not None
+    assert apart[1][0] < apart[0][1]
+
+
+def test_the_same_scores_have_no_rise_and_few_parts_no_interval() -> None:
+    labels, scores = draw(60, 1, 0)
+    assert paired_auroc(labels, scores, scores, names(60)) == (0.0, (0.0, 0.0))
+    assert paired_auroc(labels, scores, -scores, ["one"] * 60)[1] is None

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,13 +131,16 @@ def evaluate(
     scores: Annotated[
         Path | None, typer.Option(help="CSV file for the published score of each image.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another bundle: how much higher is I-AUROC than with it?")
+    ] = None,
     format_: DataFormat = "auto",
     as_json: Json = False,
 ) -> None:
     """Judge a bundle on the images of DATA that it was neither trained nor tuned on."""
     from ssn_trainer.pack import evaluation  # as above
 
-    result = evaluation.evaluate(bundle, data, Console(stderr=True), format_)
+    result = evaluation.evaluate(bundle, data, Console(stderr=True), format_, against)
     if scores is not None:
         evaluation.write_scores(result, scores)
     _answer(
@@ -148,6 +152,7 @@ def evaluate(
             "bundle": str(bundle),
             "judged": len(result.judged.samples),
             "left_out": result.left_out,
+            **({} if result.against is None else {"against": asdict(result.against)}),
         },
         as_json=as_json,
     )

@@ -51,27 +51,68 @@ def bootstrap_intervals(
     return intervals
 
 
+def paired_auroc(
+    labels: NDArray[np.bool_],
+    before: NDArray[Any],
+    after: NDArray[Any],
+    groups: Sequence[str],
+    seed: int = 0,
+) -> tuple[float, Interval | None]:
+    """Return by how much I-AUROC rises from one scoring of images to another, and its interval.
+
+    Each resample of the groups is scored both ways, so what is hard for both cancels out. All [N],
+    as in `bootstrap_intervals`, both classes among them; the interval is None of too few groups.
+    """
+    group, drawn = _resamples(labels, groups, np.random.default_rng(seed))
+    once = np.ones((1, labels.size))
+    rise = float(np.diff([_aurocs(labels, scores, once)[0] for scores in (before, after)])[0])
+    if drawn is None:
+        return rise, None
+    old, new = (_aurocs(labels, scores, drawn[:, group]) for scores in (before, after))
+    low, high = np.percentile(new - old, _TAILS)
+    return rise, (float(low), float(high))
+
+
 def _of_images(
     labels: NDArray[np.bool_],
     scores: NDArray[Any],
     groups: Sequence[str],
     rng: np.random.Generator,
 ) -> dict[str, Interval]:
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    counts = [np.bincount(group[kind], minlength=names.size) for kind in (labels, ~labels)]
-    drawn = _draw(np.stack(counts, axis=1).astype(bool), rng)
+    group, drawn = _resamples(labels, groups, rng)
     if drawn is None:
         return {}
+    figures = []
+    for start in range(0, RESAMPLES, _CHUNK):
+        counts = _by_level(labels, scores, drawn[start : start + _CHUNK, group])
+        figures.append([f(*counts) for f in (auroc, average_precision, f1_max)])
+    return _percentiles(IMAGE_METRICS, figures)
+
+
+def _resamples(
+    labels: NDArray[np.bool_], groups: Sequence[str], rng: np.random.Generator
+) -> tuple[NDArray[np.intp], Counts | None]:
+    """Each image's group [N], and how often each resample holds each group; see `_draw`."""
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    counts = [np.bincount(group[kind], minlength=names.size) for kind in (labels, ~labels)]
+    return group, _draw(np.stack(counts, axis=1).astype(bool), rng)
+
+
+def _aurocs(labels: NDArray[np.bool_], scores: NDArray[Any], weights: Counts) -> Counts:
+    """I-AUROC by resample: weights [resamples, N] to [resamples]."""
+    return auroc(*_by_level(labels, scores, weights))
+
+
+def _by_level(
+    labels: NDArray[np.bool_], scores: NDArray[Any], weights: Counts
+) -> tuple[Counts, Counts]:
+    """Counts of bad and of good images by score: weights [resamples, N] to [resamples, levels]."""
     order = np.argsort(scores, kind="stable")
     bad, ordered = labels[order], scores[order]
     levels = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)
-    figures = []
-    for start in range(0, RESAMPLES, _CHUNK):
-        weights = drawn[start : start + _CHUNK, group[order]]  # [resamples, images]
-        positive = np.add.reduceat(weights * bad, levels, axis=1)  # [resamples, levels]
-        negative = np.add.reduceat(weights * ~bad, levels, axis=1)
-        figures.append([f(positive, negative) for f in (auroc, average_precision, f1_max)])
-    return _percentiles(IMAGE_METRICS, figures)
+    positive = np.add.reduceat(weights[:, order] * bad, levels, axis=1)
+    negative = np.add.reduceat(weights[:, order] * ~bad, levels, axis=1)
+    return positive, negative
 
 
 def _of_pixels(counts: NDArray[np.float32], rng: np.random.Generator) -> dict[str, Interval]:
