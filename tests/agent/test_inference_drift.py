@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from ssn_agent.inference.drift_watch import DriftWatch
 from ssn_agent.inference.settings import DriftSettings
 from ssn_contract.drift import MAX_DRIFTS, DriftStatus, Statistic
 from ssn_contract.manifest import Calibration
-from support.bundles import write_brightness_bundle
+from support.bundles import reference, write_brightness_bundle
 from support.lanes import Lane
 from support.scenes import GOOD, blurred, scene, with_gain
 
@@ -157,6 +158,20 @@ def test_fit_pictures_drift_in_what_has_changed_until_it_is_as_it_was(
     assert drifting(lane.show(scene)) == set()
     assert name in drifting(lane.show(CHANGED[name]))
     assert drifting(lane.show(scene)) == set()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), max_size=24), st.randoms(use_true_random=False))
+def test_less_than_half_of_the_pictures_move_no_figure_however_far_they_lie(
+    far: list[float], random: Random
+) -> None:
+    drift = Drift(reference(GOOD), AS_IT_IS, DriftSettings(window=50))
+    values = [*far, *[60.0] * (50 - len(far))]
+    random.shuffle(values)
+    for value in values:
+        drift.add(dict.fromkeys(("brightness",), value))
+    [status] = [s for s in drift.decide(None, NOW) if s.statistic == "brightness"]
+    assert (status.median, status.since) == (60.0, None)
 
 
 @pytest.mark.usefixtures("at_each_turn")

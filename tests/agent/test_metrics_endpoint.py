@@ -85,6 +85,8 @@ def test_a_scrape_says_what_the_ledger_process_reported_and_what_the_supervisor_
     assert found.sum("ssn_disk_size_bytes") > found.sum("ssn_disk_free_bytes") > 0
     assert (found.sum("ssn_ledger_up"), found.sum("ssn_alarms")) == (1, 2)
     assert found.labels("ssn_camera_info")[0]["bundle"] == "magnetic-tile"
+    drift = {"camera": "top", "product": "", "statistic": "brightness"}
+    assert (found.sum("ssn_drifts", **drift), found.sum("ssn_drift_median", **drift)) == (1, 92.5)
     assert found.sum("process_start_time_seconds") > 0
     names = {name for name in found.kinds if name.startswith("ssn_")}
     assert names == set(re.findall(r"`(ssn_\w+?)(?:_total)?[`{]", documented()))
