@@ -43,7 +43,7 @@ class DriftWatch:
         They cost nothing where it has measured the picture. Otherwise each so manyth is measured,
         and the others have none.
         """
-        if fitness.bounds is None or not settings.statistics:
+        if fitness.bounds is None or not {*settings.statistics} - {"score"}:
             return {}
         if fitness.checks and fitness.seen is not None:
             return picture_figures(fitness.bounds, fitness.seen)
