@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ssn_contract.drift import MAX_DRIFTS, DriftStatus
 from ssn_contract.manifest import Digest, Name, Time
 
 Text = Annotated[str, Field(max_length=200)]
@@ -326,6 +327,8 @@ class CameraStatus(_Outward):
     """Frames that the camera counted and that never came: each is INVALID(lost), likewise."""
     reconnects: Count = 0
     """How often the camera was opened again after a fault, likewise."""
+    drift: Annotated[list[DriftStatus], Field(max_length=MAX_DRIFTS)] | None = None
+    """What is watched for drift; null where nothing is, or nothing was judged yet."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "CameraStatus":

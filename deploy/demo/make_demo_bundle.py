@@ -39,7 +39,7 @@ from ssn_agent.frames.pixels import to_network_input
 from ssn_agent.inference.scorer import Scorer
 from ssn_contract.manifest import Regime
 from ssn_trainer.data.images import load_image
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import Sample, load
 from ssn_trainer.fit.job import fit
 from ssn_trainer.fit.order import Order
 from ssn_trainer.model.weights import build_backbone
@@ -180,17 +180,23 @@ def fit_bundle(data: Path, weights: Path, work: Path, console: Console) -> Path:
 
 
 def describe_anew(path: Path, data: Path) -> None:
-    """Write `reference.json` anew, from the very images that the bundle was trained on."""
+    """Write `reference.json` anew, from the very images that the bundle was made from."""
     bundle = Bundle.open(path)
-    listed = json.loads(bundle.read("data.json"))["parts"]["train"]
-    trained = {image["digest"] for image in listed if image["label"] == "good"}
-    good = [s for s in load(data, ".*").samples if s.digest in trained]
-    if {sample.digest for sample in good} != trained:
-        raise SystemExit(f"{path}: was not trained on what this version draws; make it anew")
     scorer = Scorer(bundle, threads=1)
-    scores = np.array([scorer.score(load_image(sample)).raw for sample in good], np.float32)
+    samples = {s.digest: s for s in load(data, ".*").samples}
+
+    def good(part: str) -> tuple[list[Sample], NDArray[np.float32]]:
+        listed = json.loads(bundle.read("data.json"))["parts"][part]
+        digests = [image["digest"] for image in listed if image["label"] == "good"]
+        if not samples.keys() >= set(digests):
+            raise SystemExit(f"{path}: was not made from what this version draws; make it anew")
+        found = [samples[digest] for digest in digests]
+        return found, np.array([scorer.score(load_image(s)).raw for s in found], np.float32)
+
+    trained, scores = good("train")
+    described = describe(trained, scores, good("tune")[1], HEIGHT, WIDTH)
     files = {entry.path: bundle.read(entry.path) for entry in bundle.manifest.entries}
-    files[REFERENCE] = json.dumps(describe(good, scores, HEIGHT, WIDTH), indent=1).encode()
+    files[REFERENCE] = json.dumps(described, indent=1).encode()
     write_bundle(path, bundle.manifest.model_dump(exclude={"entries"}), files)
 
 

@@ -1,14 +1,19 @@
 """What the station says of its models and its parts, and what it raises an alarm for."""
 
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from ssn_agent.frames.drift_note import write_drift
 from ssn_agent.frames.layout import Decision, Outcome
 from ssn_agent.frames.notes import IntakeNote, ModelNote
+from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
+from ssn_agent.ledger.verdicts import utc
+from ssn_contract.drift import DriftStatus
 from ssn_contract.messages import InvalidReason, StationStatus
 from support.ledgers import open_writer, settings_in
 from support.records import DIGEST, new_journal, trigger
@@ -102,3 +107,30 @@ def test_parts_in_a_row_without_a_pass_raise_an_alarm_until_one_passes(tmp_path:
     (alarm,) = alarms_after(passed, *[failed] * 8, *[dark] * 12)
     assert "left: no PASS among the last 20 parts: INVALID(dark) 12, FAIL 8" in alarm
     assert alarms_after(*[failed] * 30, passed) == []
+
+
+@pytest.mark.parametrize(("since", "alarms"), [(None, 0), (utc(1), 1)])
+def test_the_status_tells_what_is_watched_for_drift_and_raises_an_alarm_where_it_drifts(
+    tmp_path: Path, since: datetime | None, alarms: int
+) -> None:
+    settings = settings_in(tmp_path)
+    settings.runtime_dir.mkdir(exist_ok=True)
+    said = DriftStatus(
+        statistic="score", product=None, parts=500, median=0.2, low=0.05, high=0.15, since=since
+    )
+    with closing(new_journal(tmp_path / "left.journal")) as journal:
+        for noted in (None, [said]):
+            if noted is not None:
+                write_drift(RuntimeFiles(settings.runtime_dir).drift("left"), noted)
+            status = station_status(
+                settings,
+                {"left": follow(journal, open_writer(settings))},
+                ledger_problem=None,
+                broker_problem=None,
+                undelivered=0,
+                refused_triggers=0,
+            )
+            [camera] = status.cameras
+            assert camera.drift == noted
+    assert len(status.alarms) == alarms
+    assert all(alarm.startswith("left: score drifts: median 0.2") for alarm in status.alarms)

@@ -87,6 +87,8 @@ def test_a_scrape_says_what_the_ledger_process_reported_and_what_the_supervisor_
     assert found.labels("ssn_camera_info")[0]["bundle"] == "magnetic-tile"
     assert found.labels("ssn_camera_update_info")[0]["step"] == "shadow"
     assert found.sum("ssn_camera_update_timestamp_seconds") > 0
+    drift = {"camera": "top", "product": "", "statistic": "brightness"}
+    assert (found.sum("ssn_drifts", **drift), found.sum("ssn_drift_median", **drift)) == (1, 92.5)
     assert found.sum("process_start_time_seconds") > 0
     names = {name for name in found.kinds if name.startswith("ssn_")}
     assert names == set(re.findall(r"`(ssn_\w+?)(?:_total)?[`{]", documented()))

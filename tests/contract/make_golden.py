@@ -100,6 +100,18 @@ MODEL: dict[str, Any] = {
         "detail": None,
     },
 }
+DRIFT: dict[str, Any] = {
+    "statistic": "brightness",
+    "product": None,
+    "parts": 500,
+    "median": 92.5,
+    "low": 96.25,
+    "high": 148.5,
+    "since": "2026-01-01T05:40:00Z",
+}
+DRIFTS = (
+    "top: brightness drifts: median 92.5 of the last 500 parts, good is 96.2 to 148 (docs/drift.md)"
+)
 CAMERA: dict[str, Any] = {
     "camera": "top",
     "state": "running",
@@ -116,6 +128,7 @@ CAMERA: dict[str, Any] = {
     "incomplete_frames": 0,
     "missed_frames": 1,
     "reconnects": 0,
+    "drift": [DRIFT],
 }
 PROCESSES: list[dict[str, Any]] = [
     {"name": "ledger", "state": "running", "died": 0, "hung": 0, "over_memory": 0},
@@ -134,7 +147,7 @@ ONLINE: dict[str, Any] = {
     "refused_triggers": 0,
     "labels": {"good": 12, "bad": 5, "disagreements": 2},
     "refused_labels": 1,
-    "alarms": [],
+    "alarms": [DRIFTS],
     "cameras": [CAMERA],
     "processes": PROCESSES,
     "settings": SETTINGS,
@@ -148,6 +161,7 @@ OFFLINE = {
     "refused_triggers": None,
     "labels": None,
     "refused_labels": None,
+    "alarms": [],
     "cameras": [],
     "processes": [],
     "settings": None,
@@ -352,6 +366,11 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
     "status": {
         "online": ONLINE,
         "offline": OFFLINE,
+        "online-without-drift": {
+            **ONLINE,
+            "alarms": [],
+            "cameras": [{**CAMERA, "drift": None}],
+        },
         "online-with-alarm": {**ONLINE, "ledger": "faulty", "alarms": ["ledger: disk full"]},
         "online-wants-restart": {
             **ONLINE,
@@ -467,6 +486,10 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
     "status": {
         "counts-do-not-add-up": {**ONLINE, "cameras": [{**CAMERA, "pending": 2}]},
         "unknown-state": {**ONLINE, "state": "sleeping"},
+        "unknown-statistic": {
+            **ONLINE,
+            "cameras": [{**CAMERA, "drift": [{**DRIFT, "statistic": "mood"}]}],
+        },
         "unknown-reason": {**ONLINE, "cameras": [{**CAMERA, "invalid": {"tired": 2}}]},
         "negative-count": {**ONLINE, "undelivered": -1},
     },

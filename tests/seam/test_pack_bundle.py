@@ -184,6 +184,8 @@ def test_the_reference_describes_the_good_training_images(packed: Packed, data: 
     pictures = bundle.reference.pictures
     assert pictures is not None
     assert pictures.images == sum(s.label == "good" for s in data.split.train)
+    assert bundle.reference.scores is not None
+    assert bundle.reference.scores.images == sum(s.label == "good" for s in data.split.tune)
     quantiles = list(json.loads(bundle.read("reference.json"))["score"]["quantiles"].values())
     assert quantiles == sorted(quantiles)
 

@@ -19,6 +19,7 @@ from ssn_trainer.pack.reference import describe
 from support.scenes import GOOD, scene, with_gain
 
 SIZE = 96, 64
+HELD_OUT = np.linspace(10, 0, 41, dtype=np.float32)
 ALL = FitnessSettings().checks
 
 
@@ -33,7 +34,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 def described(good: list[Sample]) -> Reference:
-    content = describe(good, np.zeros(len(good), np.float32), *SIZE)
+    content = describe(good, np.zeros(len(good), np.float32), HELD_OUT, *SIZE)
     return Reference.model_validate_json(json.dumps(content))
 
 
@@ -51,6 +52,17 @@ def test_the_agent_reads_what_the_trainer_wrote_and_measures_the_very_same(
     assert pictures.images == len(GOOD)
     assert pictures.view is not None
     assert pictures.view.shift.highest == 0
+
+
+def test_held_out_good_images_scores_are_told_by_their_deciles_and_none_where_there_are_none(
+    good: list[Sample],
+) -> None:
+    scores = described(good).scores
+    assert scores is not None
+    assert scores.images == 41
+    assert scores.deciles == pytest.approx(list(range(11)))
+    nothing = describe(good, np.zeros(len(good), np.float32), HELD_OUT[:0], *SIZE)
+    assert Reference.model_validate_json(json.dumps(nothing)).scores is None
 
 
 def test_with_what_the_trainer_wrote_every_check_is_made(good: list[Sample]) -> None:

@@ -1,7 +1,8 @@
 """`reference.json` of a bundle: what its good training images look like, as the trainer wrote it.
 
 `ssn_agent.inference.fitness` measures them, in the trainer and in the agent alike, and says what
-follows for a picture. Raw scores stand beside, for people.
+follows for a picture; `drift` what follows for a row of them. Raw scores of the training images
+stand beside, for people.
 """
 
 from typing import Annotated, Literal
@@ -72,8 +73,27 @@ class Pictures(_Model):
     """None: they show one part alone, or no two of them are of different parts."""
 
 
+class Scores(_Model):
+    """Raw scores, in fp32, of good images that the model was not trained on: the tune part's.
+
+    Those that it was trained on score lower than any it will see.
+    """
+
+    images: Annotated[int, Field(ge=1)]
+    deciles: Annotated[tuple[float, ...], Field(min_length=11, max_length=11)]
+    """The lowest, those that 10 to 90 % of the images do not exceed, the highest."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Scores":
+        if list(self.deciles) != sorted(self.deciles):
+            raise ValueError("the deciles do not rise")
+        return self
+
+
 class Reference(_Model):
     """What good images look like. A bundle of before `version` has none of `pictures`."""
 
     version: Literal[1] = 1
     pictures: Pictures | None = None
+    scores: Scores | None = None
+    """None in bundles of earlier versions, and where there were no such images."""

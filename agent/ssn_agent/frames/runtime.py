@@ -66,6 +66,10 @@ class RuntimeFiles:
         """
         return self.root / f"{follows}.swapped"
 
+    def drift(self, camera: str) -> Path:
+        """Return inference's note of how a camera's parts drift; see `frames.drift_note`."""
+        return self.root / f"{camera}.drift"
+
     @property
     def announced(self) -> Path:
         """Return the file whose change asks the updates process to look at the channel now."""

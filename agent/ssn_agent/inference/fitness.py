@@ -137,6 +137,10 @@ class Fitness:
     def __init__(self, reference: Reference, wanted: Sequence[CheckName]) -> None:
         """Work out the bounds of the checks that are wanted."""
         pictures = reference.pictures
+        self.bounds: Bounds | None = None
+        """None: too little is known of good images."""
+        self.seen: Measured | None = None
+        """What was measured of the picture that `unfit` looked at last; None: nothing was."""
         unsupported: Mapping[InvalidReason, str]
         if pictures is None:
             unsupported = dict.fromkeys(_CHECKS, "the bundle does not say how good images look")
@@ -144,8 +148,8 @@ class Fitness:
             few = f"{pictures.images} good images, {MIN_IMAGES} are needed"
             unsupported = dict.fromkeys(_CHECKS, few)
         else:
-            self._bounds = _Bounds(pictures)
-            unsupported = self._bounds.unsupported
+            self.bounds = Bounds(pictures)
+            unsupported = self.bounds.unsupported
         asked = [check for check in _CHECKS if check.value in wanted]
         self.off = {check.value: unsupported[check] for check in asked if check in unsupported}
         """Checks that are wanted and cannot be made, and why."""
@@ -154,33 +158,36 @@ class Fitness:
 
     def unfit(self, row: Pixels, height: int, width: int) -> InvalidReason | None:
         """Say why a picture cannot be judged, or None; see `measure`."""
-        if not self.checks:
+        if not self.checks or self.bounds is None:
             return None
-        measured = measure(row, height, width)
-        return next((c for c in self.checks if _CHECKS[c](self._bounds, measured)), None)
+        self.seen = seen = measure(row, height, width)
+        return next((c for c in self.checks if _CHECKS[c](self.bounds, seen)), None)
 
 
-class _Bounds:
+class Bounds:
     """What follows from the good images."""
 
     def __init__(self, good: Pictures) -> None:
+        """Work it out."""
+        self.good = good
         self._width, self._height = (
             (_below(size, 0.0), _above(size, 0.0)) for size in (good.width, good.height)
         )
         bright = _log(good.brightness)
-        self._darkest = math.exp(_below(bright, _BRIGHTER))
-        self._brightest = math.exp(_above(bright, _BRIGHTER))
-        self._black = _above(good.black, _BLANK)
-        self._saturated = _above(good.saturated, _BLANK)
-        self._softest = _below(good.sharpness, _SOFTER)
+        self.darkest = math.exp(_below(bright, _BRIGHTER))
+        self.brightest = math.exp(_above(bright, _BRIGHTER))
+        self.black = _above(good.black, _BLANK)
+        self.saturated = _above(good.saturated, _BLANK)
+        self.softest = _below(good.sharpness, _SOFTER)
         self.unsupported: dict[InvalidReason, str] = {}
-        if self._darkest < 1 and self._black >= 1:
+        if self.darkest < 1 and self.black >= 1:
             self.unsupported[InvalidReason.DARK] = "good images are nearly black"
-        if self._brightest >= 255 and self._saturated >= 1:
+        if self.brightest >= 255 and self.saturated >= 1:
             self.unsupported[InvalidReason.BLOWN_OUT] = "good images are nearly blown out"
-        if self._softest < _NO_DETAIL:
+        if self.softest < _NO_DETAIL:
             self.unsupported[InvalidReason.OUT_OF_FOCUS] = "good images show too little detail"
-        self._shift = math.inf
+        self._found: tuple[Measured, tuple[float, float]] | None = None
+        self.furthest = math.inf
         if good.view is None:
             self.unsupported[InvalidReason.MOVED] = "no good images of different parts"
         else:
@@ -188,8 +195,8 @@ class _Bounds:
             # flat [VIEW_PX * VIEW_PX] -> [VIEW_PX, VIEW_PX]
             self._view = _spectrum(_unpacked(pixels.reshape(VIEW_PX, VIEW_PX)))
             self._match = _FITS * good.view.match.lowest
-            self._shift = max(_above(good.view.shift, 0.0), _SHIFT)
-            if self._shift > MOST_SHIFT:
+            self.furthest = max(_above(good.view.shift, 0.0), _SHIFT)
+            if self.furthest > MOST_SHIFT:
                 self.unsupported[InvalidReason.MOVED] = "good images differ freely in their view"
 
     def wrong_size(self, m: Measured) -> bool:
@@ -199,28 +206,38 @@ class _Bounds:
 
     def dark(self, m: Measured) -> bool:
         """A dead lamp, a closed shutter."""
-        return m.brightness < self._darkest or m.black > self._black
+        return m.brightness < self.darkest or m.black > self.black
 
     def blown_out(self, m: Measured) -> bool:
         """Foreign light, an exposure that is too long."""
-        return m.brightness > self._brightest or m.saturated > self._saturated
+        return m.brightness > self.brightest or m.saturated > self.saturated
 
     def out_of_focus(self, m: Measured) -> bool:
         """A lens that was turned, fog, grease."""
-        return m.sharpness < self._softest
+        return m.sharpness < self.softest
 
     def moved(self, m: Measured) -> bool:
         """A camera that was knocked: what good images show is found again, elsewhere."""
-        shift, match = _displacement(self._view, m.view)
-        return shift > self._shift and match >= self._match
+        shift = self.shift(m)
+        return shift is not None and shift > self.furthest
+
+    def shift(self, m: Measured) -> float | None:
+        """How far the view lies from the good images', in sides; None: it is found nowhere.
+
+        Not where `unsupported` has MOVED. The last picture's is remembered.
+        """
+        if self._found is None or self._found[0] is not m:
+            self._found = m, _displacement(self._view, m.view)
+        shift, match = self._found[1]
+        return shift if match >= self._match else None
 
 
-_CHECKS: dict[InvalidReason, Callable[[_Bounds, Measured], bool]] = {
-    InvalidReason.WRONG_SIZE: _Bounds.wrong_size,
-    InvalidReason.DARK: _Bounds.dark,
-    InvalidReason.BLOWN_OUT: _Bounds.blown_out,
-    InvalidReason.OUT_OF_FOCUS: _Bounds.out_of_focus,
-    InvalidReason.MOVED: _Bounds.moved,
+_CHECKS: dict[InvalidReason, Callable[[Bounds, Measured], bool]] = {
+    InvalidReason.WRONG_SIZE: Bounds.wrong_size,
+    InvalidReason.DARK: Bounds.dark,
+    InvalidReason.BLOWN_OUT: Bounds.blown_out,
+    InvalidReason.OUT_OF_FOCUS: Bounds.out_of_focus,
+    InvalidReason.MOVED: Bounds.moved,
 }
 """In this order: what is dark is neither sharp nor where it was."""
 

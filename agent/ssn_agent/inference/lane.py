@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from ssn_agent.bundles.archive import Bundle
 from ssn_agent.bundles.reference import Reference
 from ssn_agent.capture.settings import Region, gives_stored_pictures
 from ssn_agent.errors import ImageError
@@ -11,6 +12,8 @@ from ssn_agent.frames.layout import Captured
 from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference.crop import cropped, judged_region
+from ssn_agent.inference.drift import Figures
+from ssn_agent.inference.drift_watch import DriftWatch
 from ssn_agent.inference.fitness import Fitness
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.repeats import Repeats
@@ -28,6 +31,7 @@ class Lane:
     journal: Journal
     slots: PixelSlots
     cursor: int
+    drift: DriftWatch
     model: Model | None = None
     problem: str | None = None
     """Why nothing judges, as it was said last."""
@@ -82,7 +86,12 @@ class Lane:
             logger().warning("frame not judged", camera=self.name, problem=str(error))
             return InvalidReason.UNREADABLE
         unfit = self._fitness.unfit(image, region.height, region.width)
-        return unfit or Waiting(self, entry.sequence, deadline_ns, region)
+        if unfit:
+            return unfit
+        size = region.height, region.width
+        figures = self.drift.look(self._fitness, image, size, self.settings.drift)
+        product = entry.accepted.product if self.settings.products else None
+        return Waiting(self, entry.sequence, deadline_ns, region, product, figures)
 
     @property
     def _frozen_after(self) -> int:
@@ -103,3 +112,12 @@ class Waiting:
     sequence: int
     deadline_ns: int
     region: Region
+    product: str | None
+    """By which it is judged; None: by the camera's own bundle."""
+    figures: Figures
+    """What its picture is like, where that is watched."""
+
+    def watch(self, bundle: Bundle, score: float) -> None:
+        """Add the part that was judged to what is watched for drift."""
+        figures = {**self.figures, "score": score}
+        self.lane.drift.add(self.product, bundle, figures, self.lane.settings.drift)

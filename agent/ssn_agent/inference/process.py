@@ -20,6 +20,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.inference.choice import tidy
+from ssn_agent.inference.drift_watch import DriftWatch
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
 from ssn_agent.inference.lane import Lane, Waiting
@@ -53,7 +54,8 @@ class Inference:
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
-            self._lanes.append(Lane(name, camera, journal, slots, journal.next_held(0)))
+            drift = DriftWatch(name, files.drift(name))
+            self._lanes.append(Lane(name, camera, journal, slots, journal.next_held(0), drift))
 
     def take_over(self, settings: Settings) -> None:
         """Judge by these settings from the next frame on; see `supervisor.reload`."""
@@ -109,6 +111,8 @@ class Inference:
         waited for.
         """
         self._heart.beat()
+        for lane in self._lanes:
+            lane.drift.note()
         for _ in range(len(self._lanes)):
             self._lanes.rotate(-1)
             lane = self._lanes[-1]
@@ -203,6 +207,7 @@ class Inference:
             settings_digest=self._digest,
         )
         self._finish(lane, sequence, result)
+        waiting.watch(scorer.bundle, scored.score)
         if draws:
             epoch = lane.journal.header.epoch
             path = heatmap_path(self._settings.heatmap_dir, lane.name, epoch, sequence)

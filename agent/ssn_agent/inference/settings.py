@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator
 
 from ssn_agent.section import Section
+from ssn_contract.drift import Statistic
 
 EngineName = Literal[
     "onnxruntime-cpu/fp32",
@@ -42,6 +43,17 @@ class FitnessSettings(Section):
         if value == 1:
             raise ValueError("the first picture of its kind is no repetition; begin at 2, 0 is off")
         return value
+
+
+class DriftSettings(Section):
+    """What a camera's parts are watched for over time, beside the bundle's good images."""
+
+    statistics: tuple[Statistic, ...] = get_args(Statistic)
+    """As far as the bundle says how good images are; none: nothing is watched."""
+    window: Annotated[int, Field(ge=50, le=10_000)] = 500
+    """The median of so many parts decides."""
+    every: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Where no check looks at pictures (`fitness.checks`), each so manyth is measured."""
 
 
 class InferenceSettings(Section):

@@ -5,11 +5,14 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
+from ssn_agent.frames.drift_note import drift_alarm, read_drift
 from ssn_agent.frames.notes import CameraState, IntakeNote, ModelNote
+from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import SupervisorNote
+from ssn_contract.drift import DriftStatus
 from ssn_contract.messages import (
     BundleRef,
     CameraStatus,
@@ -38,8 +41,12 @@ def station_status(
     alarms += ledger_alarms
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
+    files = RuntimeFiles(settings.runtime_dir)
+    drift = {name: read_drift(files.drift(name)) for name in streams}
     for name, stream in streams.items():
         alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
+        found = map(drift_alarm, drift[name] or ())
+        alarms += [f"{name}: {alarm}" for alarm in found if alarm is not None]
     return StationStatus(
         station=str(settings.station),
         state="online",
@@ -51,7 +58,7 @@ def station_status(
         labels=labels,
         refused_labels=refused_labels,
         alarms=[alarm[:200] for alarm in alarms],
-        cameras=[_camera(name, s) for name, s in streams.items() if s.is_counted],
+        cameras=[_camera(name, s, drift[name]) for name, s in streams.items() if s.is_counted],
     )
 
 
@@ -104,7 +111,7 @@ def bundle_of(note: ModelNote) -> BundleRef | None:
     return BundleRef(name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest)
 
 
-def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
+def _camera(name: str, stream: PendingTriggers, drift: list[DriftStatus] | None) -> CameraStatus:
     note = stream.journal.camera_note()
     state = CameraState.STARTING if note is None else note.state
     model = stream.journal.model_note()
@@ -120,6 +127,7 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
             "failed": stream.counts.failed,
             "invalid": invalid_counts(stream.counts.invalid),
             "pending": stream.pending,
+            "drift": drift,
             **asdict(intake),
         }
     )

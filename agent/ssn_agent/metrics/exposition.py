@@ -119,6 +119,9 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
     verdicts = _counter("ssn_verdicts", "Verdicts; INVALID by reason.", ["verdict", "reason"])
     pending = _gauge("ssn_pending_triggers", "Triggers without a verdict in the ledger.")
     inputs = {field: _counter(f"ssn_{field}", text) for field, text in _INPUT_COUNTERS.items()}
+    of = ["camera", "product", "statistic"]
+    drift = _gauge("ssn_drift_median", "Of the last parts, where these are enough.", of)
+    drifts = _gauge("ssn_drifts", "1: it drifts from the bundle's good images.", of)
     last = _gauge("ssn_last_verdict_timestamp_seconds", "When the newest verdict was decided.")
     latency = HistogramMetricFamily(
         "ssn_verdict_latency_seconds", "From trigger to verdict.", labels=["camera"]
@@ -140,11 +143,16 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
         pending.add_metric([name], c.pending)
         for field, counter in inputs.items():
             counter.add_metric([name], getattr(c, field))
+        for d in c.drift or ():
+            labels = [name, d.product or "", d.statistic]
+            drifts.add_metric(labels, d.since is not None)
+            if d.median is not None:
+                drift.add_metric(labels, d.median)
         if c.last is not None:
             last.add_metric([name], c.last.decided_at.timestamp())
         _add_durations(latency, [name], c.latency)
     counts = (triggers, verdicts, pending, *inputs.values())
-    yield from (info, update, stepped, state, *counts, last, latency)
+    yield from (info, update, stepped, state, *counts, drift, drifts, last, latency)
 
 
 def _processes(m: StationMetrics) -> Iterator[Metric]:

@@ -133,7 +133,7 @@ def pack(
     found = figures(tested)
     good = [s for s in data.split.train if s.label == "good"]
     good_scores = judge(engine.run, good, height, width, advance).scores
-    reference = describe(good, good_scores, height, width)
+    reference = describe(good, good_scores, tune.scores[tune.of("good")], height, width)
 
     files[_DATA] = _json(_list_data(data, making))
     files[_REFERENCE] = _json(reference)
