@@ -21,6 +21,7 @@ Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """Up to what a reader that holds numbers as doubles takes exactly."""
 Count = Annotated[int, Field(ge=0)]
 Goodness = Literal["good", "bad"]
+ChallengeState = Literal["passed", "due", "failed"]
 
 
 def _whole(number: object) -> object:
@@ -325,6 +326,8 @@ class CameraStatus(_Outward):
     """Frames that the camera counted and that never came: each is INVALID(lost), likewise."""
     reconnects: Count = 0
     """How often the camera was opened again after a fault, likewise."""
+    challenge: ChallengeState | None = None
+    """null: its verdicts are not challenged, or not yet."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "CameraStatus":
