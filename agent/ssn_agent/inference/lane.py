@@ -9,7 +9,9 @@ from ssn_agent.errors import ImageError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured
 from ssn_agent.frames.notes import ModelNote
+from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference.challenger import Challenger
 from ssn_agent.inference.crop import cropped, judged_region
 from ssn_agent.inference.fitness import Fitness
 from ssn_agent.inference.model import Model
@@ -28,6 +30,7 @@ class Lane:
     journal: Journal
     slots: PixelSlots
     cursor: int
+    challenge: Challenger | None = None
     model: Model | None = None
     problem: str | None = None
     """Why nothing judges, as it was said last."""
@@ -81,8 +84,12 @@ class Lane:
         except ImageError as error:
             logger().warning("frame not judged", camera=self.name, problem=str(error))
             return InvalidReason.UNREADABLE
-        unfit = self._fitness.unfit(image, region.height, region.width)
+        unfit = self.unfit(image, region.height, region.width)
         return unfit or Waiting(self, entry.sequence, deadline_ns, region)
+
+    def unfit(self, image: Pixels, height: int, width: int) -> InvalidReason | None:
+        """Say why a picture of the network's size, resized from this one, is not judged."""
+        return self._fitness.unfit(image, height, width)
 
     @property
     def _frozen_after(self) -> int:
