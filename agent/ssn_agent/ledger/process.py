@@ -27,18 +27,14 @@ from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.labels.intake import LabelIntake
+from ssn_agent.ledger.challenges import Challenges
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.figures import Figures
 from ssn_agent.ledger.housekeeping import Housekeeping
 from ssn_agent.ledger.label_writer import LabelWriter
 from ssn_agent.ledger.seal import seal
-from ssn_agent.ledger.status import (
-    model_in_force,
-    offline_status,
-    station_status,
-    with_supervisor,
-)
+from ssn_agent.ledger.status import model_in_force, offline_status, station_status, with_supervisor
 from ssn_agent.ledger.stream import AT_ONCE, PendingTriggers
 from ssn_agent.ledger.unwritten import Unwritten
 from ssn_agent.ledger.verdicts import Decided, VerdictWriter, late_columns
@@ -100,6 +96,7 @@ class LedgerProcess:
         )
         labels = LabelWriter(self._engine, str(settings.station))
         self._housekeeping = Housekeeping(settings, labels.forget)
+        self._challenges = Challenges(settings, self._engine)
         topic = self._topics.label
         self._labels = LabelIntake(topic, files.labels, self._link.acknowledge, labels)
         self._ledger_problem: str | None = None
@@ -108,8 +105,7 @@ class LedgerProcess:
         self._pump_at = 0.0
         self._ack_at: float | None = None
         self._status_at = 0.0
-        self._status: StationStatus | None = None
-        """What is to be said of the station when the line has room for it."""
+        self._status: StationStatus | None = None  # to be said when the line has room for it
         self._metrics_at = 0.0
         self._figures = Figures(settings.cameras)
         self._models: dict[str, ModelNote] = {}
@@ -152,12 +148,15 @@ class LedgerProcess:
             if isinstance(event, Connected):
                 self._status_at = 0.0
                 self._models.clear()
+                self._challenges.forget()
                 self._unwritten.forget()
         self._triggers.turn()
         self._integrity.turn()
         self._write()
         self._heart.beat(DISK_S)
-        self._labels.turn(can_write=self._is_migrated and time.monotonic() >= self._retry_at)
+        can_write = self._is_migrated and time.monotonic() >= self._retry_at
+        self._labels.turn(can_write=can_write)
+        self._challenges.turn(self._say, can_write=can_write)
         self._keep_late_results()
         self._report()  # first: a backlog would leave it no room at a broker that takes few at once
         self._deliver()
@@ -211,7 +210,7 @@ class LedgerProcess:
         self._ack_at = None
         self._ledger_is_well()
         for stream, item, decision in due:
-            stream.committed(item.entry, decision)
+            stream.committed(item.entry, decision, is_test=item.message.challenge is not None)
         if due:
             self._outbox.wake(newest)
 
@@ -336,6 +335,7 @@ class LedgerProcess:
             labels=labels,
             refused_labels=self._labels.refused,
             undelivered=undelivered,
+            challenges=self._challenges.standings,
             ledger_alarms=[
                 *alarms(self._settings.ledger_path),
                 *self._housekeeping.alarms(),

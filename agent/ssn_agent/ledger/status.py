@@ -1,11 +1,13 @@
 """What the station says of itself: counts that add up, cameras, models, alarms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 
 from ssn_agent import __version__
 from ssn_agent.frames.notes import CameraState, IntakeNote, ModelNote
+from ssn_agent.inference.challenge_state import Standing
+from ssn_agent.ledger.challenges import alarm as challenge_alarm
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
@@ -30,6 +32,7 @@ def station_status(
     refused_triggers: int,
     labels: LabelCounts | None = None,
     refused_labels: int = 0,
+    challenges: Mapping[str, Standing] | None = None,
     ledger_alarms: Sequence[str] = (),
 ) -> StationStatus:
     """Return the status of a station that is online, but for what the supervisor says."""
@@ -37,8 +40,11 @@ def station_status(
     alarms += ledger_alarms
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
+    standings = challenges or {}
     for name, stream in streams.items():
         alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
+        problem = challenge_alarm(standings[name]) if name in standings else None
+        alarms += [] if problem is None else [f"{name}: {problem}"]
     return StationStatus(
         station=str(settings.station),
         state="online",
@@ -50,7 +56,7 @@ def station_status(
         labels=labels,
         refused_labels=refused_labels,
         alarms=[alarm[:200] for alarm in alarms],
-        cameras=[_camera(name, s) for name, s in streams.items() if s.is_counted],
+        cameras=[_camera(n, s, standings.get(n)) for n, s in streams.items() if s.is_counted],
     )
 
 
@@ -100,7 +106,7 @@ def bundle_of(note: ModelNote) -> BundleRef | None:
     return BundleRef(name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest)
 
 
-def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
+def _camera(name: str, stream: PendingTriggers, challenge: Standing | None) -> CameraStatus:
     note = stream.journal.camera_note()
     state = CameraState.STARTING if note is None else note.state
     model = stream.journal.model_note()
@@ -117,6 +123,7 @@ def _camera(name: str, stream: PendingTriggers) -> CameraStatus:
             "invalid": invalid_counts(stream.counts.invalid),
             "pending": stream.pending,
             **asdict(intake),
+            "challenge": None if challenge is None else challenge.state,
         }
     )
 
