@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ssn_agent.inference import challenge as rules
 from ssn_agent.inference.challenge_state import KEPT_EVENTS, Event, Item, Standing
 from ssn_agent.inference.settings import ChallengeSettings
+from ssn_contract.messages import ChallengeState
 
 NOW = datetime(2026, 1, 1, 6, 0, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -209,7 +210,7 @@ def test_whatever_comes_passed_means_all_right_and_failed_ends_by_that_or_by_wor
             assert standing.awaited_since is not None
             assert now - standing.awaited_since < WITHIN
         assert Standing.model_validate_json(standing.model_dump_json()) == standing
-    assert standing.state in get_args(rules.ChallengeState)
+    assert standing.state in get_args(ChallengeState)
 
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,15 @@ from ssn_agent.errors import SettingsError
 from ssn_agent.frames.layout import Accepted, Captured, Outcome
 from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference import challenge as rules
 from ssn_agent.inference import challenge_images, challenger
-from ssn_agent.inference.challenge_state import Request, Standing
+from ssn_agent.inference.challenge_state import (
+    Item,
+    Request,
+    Standing,
+    challenge_file,
+    write_standing,
+)
 from ssn_agent.inference.challenger import EVERY
 from ssn_contract.messages import InvalidReason
 from support.bundles import write_brightness_bundle
@@ -48,7 +56,6 @@ class Camera(Lane):
         result = self.result(self.frame(pixels, part_id=part_id))
         return result.outcome.name, result.reason.value if result.reason else None
 
-    @property
     def standing(self) -> Standing:
         """Return how it stands on the disk."""
         found = standing_of(self.settings.data_dir)
@@ -61,7 +68,7 @@ class Camera(Lane):
         def stands() -> bool:
             self.inference.turn()
             self.inference.challenge(idle=True)
-            return self.standing.state == state
+            return self.standing().state == state
 
         wait_until(stands, 10, f"not {state}")
 
@@ -87,10 +94,10 @@ def test_pictures_that_are_judged_rightly_pass_the_challenge_without_a_part(
     tmp_path: Path, runtime: Path
 ) -> None:
     camera = Camera(tmp_path, runtime, folders(tmp_path / "known"))
-    assert camera.standing.state == "due"
+    assert camera.standing().state == "due"
     assert camera.part(plain()) == PASSED
     camera.until("passed")
-    judged = [event for event in camera.standing.events if event.what == "judged"]
+    judged = [event for event in camera.standing().events if event.what == "judged"]
     verdicts = {(e.item.name, e.verdict.value) for e in judged if e.item and e.verdict}
     assert verdicts == {("good.png", "PASS"), ("bad.png", "FAIL")}
     scores = [event.score for event in judged]
@@ -105,7 +112,7 @@ def test_a_picture_is_scored_to_the_very_value_that_a_frame_of_it_gets(
     camera = Camera(tmp_path, runtime, folders(tmp_path / "known", bad=odd))
     camera.until("passed")
     result = camera.result(camera.frame(odd[:, :, ::-1].copy()))  # OpenCV writes BGR
-    [event] = [e for e in camera.standing.events if e.item and e.item.name == "bad.png"]
+    [event] = [e for e in camera.standing().events if e.item and e.item.name == "bad.png"]
     assert (event.score, event.bundle_digest) == (result.score, result.bundle_digest)
 
 
@@ -132,7 +139,7 @@ def test_a_picture_that_cannot_be_read_fails_the_challenge_and_says_why(
         picture.parent.rmdir()
     camera = Camera(tmp_path, runtime, settings)
     camera.until("failed")
-    [event] = [event for event in camera.standing.events if event.is_right is False]
+    [event] = [event for event in camera.standing().events if event.is_right is False]
     assert event.reason is InvalidReason.UNREADABLE
     assert str(picture.parent) in str(event.why)
     with pytest.raises(SettingsError, match=r"cameras\.left\.challenge\.bad_images: "):
@@ -156,13 +163,13 @@ def test_a_bad_master_that_passes_blocks_parts_until_it_fails_as_it_should(
     assert camera.part(plain(), "MASTER-GOOD") == PASSED
     assert camera.part(plain(), "P-1") == PASSED
     assert camera.part(plain(), "MASTER-BAD") == PASSED
-    assert camera.standing.state == "failed"
+    assert camera.standing().state == "failed"
     assert camera.part(plain(), "P-2") == BLOCKED
     assert camera.part(plain()) == BLOCKED
     assert camera.part(plain(), "MASTER-GOOD") == PASSED
     assert camera.part(plain(), "P-3") == BLOCKED
     assert camera.part(spot(), "MASTER-BAD") == FAILED
-    assert camera.standing.state == "passed"
+    assert camera.standing().state == "passed"
     assert camera.part(plain(), "P-4") == PASSED
 
 
@@ -197,7 +204,7 @@ def test_a_master_that_could_not_be_judged_fails_the_challenge(
         pixels = plain() if how == "late" else plain()[:32]
         camera.frame(pixels, 0.0 if how == "late" else 60.0, part_id="MASTER-GOOD")
     camera.until("failed")
-    assert camera.standing.events[-1].reason == InvalidReason(how)
+    assert camera.standing().events[-1].reason == InvalidReason(how)
 
 
 def test_a_master_that_was_not_judged_before_this_process_is_told_of_once(
@@ -214,7 +221,25 @@ def test_a_master_that_was_not_judged_before_this_process_is_told_of_once(
     next_one.load()
     next_one.turn()
     next_one.challenge(idle=True)
-    assert camera.standing.state == "passed"
+    assert camera.standing().state == "passed"
+
+
+def test_a_shift_start_that_passed_while_the_agent_was_off_makes_it_due(
+    tmp_path: Path, runtime: Path
+) -> None:
+    path = challenge_file(settings_in(tmp_path).data_dir, "left")
+    long_ago = datetime.now(timezone.utc) - timedelta(days=3)
+    items = [Item(kind="part", expected="good", name="MASTER-GOOD")]
+    items.append(Item(kind="part", expected="bad", name="MASTER-BAD"))
+    before = rules.cleared(rules.begun(items, long_ago), long_ago, "anna", "a new line")
+    write_standing(path, before)
+    camera = Camera(tmp_path, runtime, {**PARTS, "at": ["06:00"]})
+    assert camera.standing().state == "passed"
+    camera.until("due")
+    assert camera.standing().events[-1].why == "shift start 06:00"
+    camera.part(plain(), "MASTER-GOOD")
+    camera.part(spot(), "MASTER-BAD")
+    camera.until("passed")
 
 
 def test_what_does_not_come_in_time_blocks_parts(tmp_path: Path, runtime: Path) -> None:
@@ -231,7 +256,7 @@ def test_a_person_has_the_camera_judge_on_and_that_is_kept(tmp_path: Path, runti
     camera.until("failed")
     camera.ask("clear", "m.weber", "the picture is of another part")
     assert camera.part(plain()) == PASSED
-    event = camera.standing.events[-1]
+    event = camera.standing().events[-1]
     assert (event.what, event.who) == ("cleared", "m.weber")
     camera.ask("run")
     camera.until("failed")
@@ -243,7 +268,7 @@ def test_an_altered_threshold_has_the_pictures_judged_anew(tmp_path: Path, runti
     left = camera.settings.cameras["left"].model_copy(update={"threshold": 0.999})
     camera.inference.take_over(camera.settings.model_copy(update={"cameras": {"left": left}}))
     camera.until("failed")
-    assert [e.what for e in camera.standing.events].count("due") == 2
+    assert [e.what for e in camera.standing().events].count("due") == 2
 
 
 def test_while_frames_wait_a_picture_is_judged_now_and_then_alone(
@@ -273,7 +298,7 @@ def test_a_disk_that_takes_nothing_does_not_let_a_failed_camera_judge_on(
     assert camera.part(plain(), "P-1") == BLOCKED
     folder.unlink()
     wait_until(lambda: _look(camera) and (folder / "left.json").exists(), 10, "never kept")
-    assert camera.standing.state == "failed"
+    assert camera.standing().state == "failed"
 
 
 def _look(camera: Camera) -> bool:
@@ -286,7 +311,7 @@ def test_a_request_that_is_none_is_put_away(tmp_path: Path, runtime: Path) -> No
     path = RuntimeFiles(camera.settings.runtime_dir).challenge_request("left")
     path.write_text('{"what": "pass everything"}')
     wait_until(lambda: _look(camera) and not path.exists(), 10, "still there")
-    assert camera.standing.state == "due"
+    assert camera.standing().state == "due"
 
 
 def test_a_file_that_cannot_be_read_makes_the_challenge_due(tmp_path: Path, runtime: Path) -> None:
@@ -294,7 +319,7 @@ def test_a_file_that_cannot_be_read_makes_the_challenge_due(tmp_path: Path, runt
     path.parent.mkdir(parents=True)
     path.write_text("{")
     camera = Camera(tmp_path, runtime, PARTS)
-    assert camera.standing.state == "due"
+    assert camera.standing().state == "due"
 
 
 def test_a_killed_process_that_had_failed_judges_no_part_afterwards(
@@ -320,7 +345,7 @@ def test_a_killed_process_that_had_failed_judges_no_part_afterwards(
         assert result_of(plain(), "MASTER-BAD") == (Outcome.PASS, None)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert camera.standing.state == "failed"  # before the result was one
+        assert camera.standing().state == "failed"  # before the result was one
         process = start()
         blocked = (Outcome.INVALID, InvalidReason.CHALLENGE)
         assert result_of(plain(), "P-1") == blocked

@@ -37,6 +37,9 @@ from support.waiting import wait_until
 NOW = datetime(2026, 1, 1, 6, 0, tzinfo=timezone.utc)
 GOOD = Item(kind="part", expected="good", name="MASTER-GOOD")
 BAD = Item(kind="part", expected="bad", name="MASTER-BAD")
+FAILED = (
+    "failed, parts are INVALID (ssn-agent challenge show): wrong MASTER-BAD; to come MASTER-GOOD"
+)
 ROWS = "SELECT what, name, expected, part_id, verdict, is_right, who, why FROM challenges"
 
 
@@ -156,12 +159,12 @@ def test_the_report_has_the_newest_verdict_on_each_item_and_who_cleared_it() -> 
         (
             rules.begun((GOOD, BAD), NOW),
             "due",
-            "left: challenge due, still to come: MASTER-GOOD, MASTER-BAD",
+            "due (ssn-agent challenge show), still to come: MASTER-GOOD, MASTER-BAD",
         ),
         (
             wrong(rules.begun((GOOD, BAD), NOW)),
             "failed",
-            "left: challenge failed, parts are INVALID: wrong MASTER-BAD; to come MASTER-GOOD",
+            FAILED,
         ),
         (rules.cleared(rules.begun((GOOD, BAD), NOW), NOW, "anna", "why"), "passed", None),
     ],
@@ -181,7 +184,7 @@ def test_status_has_each_cameras_state_and_an_alarm_while_it_is_not_passed(
             challenges={} if standing is None else {"left": standing},
         )
     assert status.cameras[0].challenge == state
-    assert status.alarms == ([] if alarm is None else [alarm])
+    assert status.alarms == ([] if alarm is None else [f"left: challenge {alarm}"])
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class Challenges:
         }
         self.standings: dict[str, Standing] = {}
         """By camera, as they were read last."""
-        self._read: dict[str, int] = {}
+        self._read: dict[str, tuple[int, int]] = {}
+        """Which file it was, as each change replaces it, and its time."""
         self._unwritten: set[str] = set()
         self._unsaid: set[str] = set()
         self._look_at = 0.0
@@ -74,16 +75,17 @@ class Challenges:
     def _look(self, camera: str) -> None:
         path = self._files[camera]
         try:
-            changed = path.stat().st_mtime_ns
-            if changed == self._read.get(camera):
+            found = path.stat()
+            version = found.st_ino, found.st_mtime_ns
+            if version == self._read.get(camera):
                 return
+            self._read[camera] = version
             standing = read_standing(path)
         except FileNotFoundError:  # inference has not written it yet
             return
         except (OSError, ChallengeError) as error:
             logger().error("a challenge is not known", camera=camera, problem=str(error))
             return
-        self._read[camera] = changed
         if standing is not None:
             self.standings[camera] = standing
             self._unwritten.add(camera)
@@ -148,8 +150,9 @@ def alarm(standing: Standing) -> str | None:
         for right in (False, None)
     )
     if standing.state == "due":
-        return f"challenge due, still to come: {awaited}"
-    return f"challenge failed, parts are INVALID: wrong {wrong or '-'}; to come {awaited or '-'}"
+        return f"challenge due (ssn-agent challenge show), still to come: {awaited}"
+    begins = "challenge failed, parts are INVALID (ssn-agent challenge show)"
+    return f"{begins}: wrong {wrong or '-'}; to come {awaited or '-'}"
 
 
 def _cleared(standing: Standing) -> ChallengeCleared | None:
