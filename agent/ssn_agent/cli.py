@@ -14,6 +14,7 @@ from rich.table import Table
 from ssn_agent import __version__
 from ssn_agent.commissioning.commands import app as camera_app
 from ssn_agent.errors import AgentError, SettingsError
+from ssn_agent.inference.challenge_commands import challenge_app
 from ssn_agent.inference.settings import EngineName
 from ssn_agent.labels.commands import label, labels_app
 from ssn_agent.options import (
@@ -46,6 +47,7 @@ config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 bundle_app = typer.Typer(help="Look at a model bundle.", no_args_is_help=True)
 ledger_app = typer.Typer(help="Read the ledger.", no_args_is_help=True)
 app.add_typer(camera_app, name="camera")
+app.add_typer(challenge_app, name="challenge")
 app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")
@@ -141,6 +143,7 @@ def demo(
 @config_app.command("check")
 def config_check(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = None) -> None:
     """Say what is wrong with the settings, by file, key and reason."""
+    from ssn_agent.inference import challenge_images
     from ssn_agent.labels.token import check
     from ssn_agent.publish.certificates import load
 
@@ -148,6 +151,7 @@ def config_check(config: ConfigOption = DEFAULT_PATH, overrides: SetOption = Non
     if settings.broker.tls:
         load(settings.broker)
     check(settings.http)
+    challenge_images.check(settings)
     typer.echo(f"{config}: sound; {len(settings.cameras)} camera(s), digest {settings.digest[:12]}")
 
 

@@ -9,6 +9,7 @@
     ├── ImageError            bytes that are no image we can judge
     ├── CameraError           a source that does not open or stopped answering
     │   └── CameraEnded       a file source came to its end: not a fault
+    ├── ChallengeError        how a challenge stands cannot be read or written
     ├── MessageError          a message from outside that is not understood
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
@@ -68,6 +69,10 @@ class CameraEnded(CameraError):  # noqa: N818 -- an end, not an error, named lik
 
 class UpdateError(AgentError):
     """What is decided about followed bundles cannot be read or written, or a step fails."""
+
+
+class ChallengeError(AgentError):
+    """How a challenge stands cannot be read or written, or a request is not taken."""
 
 
 class MessageError(AgentError):

@@ -32,6 +32,7 @@ from pydantic_settings import (
 from ssn_agent.bundles.settings import ChannelSettings
 from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
+from ssn_agent.inference.challenge_settings import ChallengeSettings
 from ssn_agent.inference.settings import DriftSettings, FitnessSettings, InferenceSettings
 from ssn_agent.labels.settings import HttpSettings
 from ssn_agent.ledger.settings import RetentionSettings
@@ -116,6 +117,8 @@ class CameraSettings(Judge):
     """So many parts in a row without a PASS raise an alarm on `status`; 0: never."""
     fitness: FitnessSettings = FitnessSettings()
     drift: DriftSettings = DriftSettings()
+    challenge: ChallengeSettings | None = None
+    """None: verdicts are not challenged."""
 
     def judge_of(self, product: str | None) -> Judge | None:
         """Return what judges a part of this product; None: nothing does."""

@@ -1,5 +1,6 @@
 """What SSN Inspect says to the world: bundle manifest, messages, topics. Needs pydantic alone."""
 
+from ssn_contract.challenge import ChallengeReport
 from ssn_contract.channel import Announcement, ChannelBundle
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import (
@@ -19,6 +20,7 @@ from ssn_contract.topics import Topics
 __all__ = [
     "Announcement",
     "CameraStatus",
+    "ChallengeReport",
     "ChannelBundle",
     "DefectRegion",
     "InvalidReason",

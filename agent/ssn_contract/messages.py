@@ -23,6 +23,7 @@ Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """Up to what a reader that holds numbers as doubles takes exactly."""
 Count = Annotated[int, Field(ge=0)]
 Goodness = Literal["good", "bad"]
+ChallengeState = Literal["passed", "due", "failed"]
 
 
 def _whole(number: object) -> object:
@@ -329,6 +330,8 @@ class CameraStatus(_Outward):
     """How often the camera was opened again after a fault, likewise."""
     drift: Annotated[list[DriftStatus], Field(max_length=MAX_DRIFTS)] | None = None
     """What is watched for drift; null where nothing is, or nothing was judged yet."""
+    challenge: ChallengeState | None = None
+    """null: its verdicts are not challenged, or not yet."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> "CameraStatus":

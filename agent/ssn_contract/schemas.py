@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from ssn_contract.challenge import ChallengeReport
 from ssn_contract.channel import Announcement, ChannelBundle
 from ssn_contract.manifest import Manifest
 from ssn_contract.messages import Label, ModelInForce, StationStatus, Trigger, Verdict
@@ -23,6 +24,7 @@ FOLDER = Path(__file__).with_name("schemas")
 WRITTEN: dict[str, type[BaseModel]] = {
     "verdict": Verdict,
     "model": ModelInForce,
+    "challenge": ChallengeReport,
     "status": StationStatus,
     "metrics": StationMetrics,
     "manifest": Manifest,

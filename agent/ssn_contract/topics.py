@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ssn_contract.manifest import NAME_PATTERN, Name
 
 PREFIX = "ssn/v1"
-CameraTopic = Literal["verdict", "heatmap", "model", "trigger"]
+CameraTopic = Literal["verdict", "heatmap", "model", "challenge", "trigger"]
 
 
 class Station(BaseModel):
@@ -73,6 +73,10 @@ class Topics:
         """The bundle in force; retained."""
         return f"{self.root}/{camera}/model"
 
+    def challenge(self, camera: str) -> str:
+        """How the camera judges what is known to be good and bad; retained."""
+        return f"{self.root}/{camera}/challenge"
+
     def trigger(self, camera: str) -> str:
         """Inwards: a part is in front of the camera."""
         return f"{self.root}/{camera}/trigger"
@@ -91,7 +95,7 @@ class ParsedTopic:
 _LEVEL = NAME_PATTERN.strip("^$")
 _CAMERA_TOPIC = re.compile(
     rf"{PREFIX}/({_LEVEL})/({_LEVEL})/({_LEVEL})/({_LEVEL})/"
-    r"(?:(verdict|model|trigger)|heatmap/([1-9][0-9]{0,15}))"
+    r"(?:(verdict|model|challenge|trigger)|heatmap/([1-9][0-9]{0,15}))"
 )
 
 

@@ -112,6 +112,32 @@ DRIFT: dict[str, Any] = {
 DRIFTS = (
     "top: brightness drifts: median 92.5 of the last 500 parts, good is 96.2 to 148 (docs/drift.md)"
 )
+CHALLENGE_ITEM: dict[str, Any] = {
+    "kind": "image",
+    "name": "scratch-1.png",
+    "expected": "bad",
+    "passed": False,
+    "part_id": None,
+    "verdict": "PASS",
+    "reason": None,
+    "score": 0.375,
+    "at": "2026-01-01T06:00:00.250000Z",
+}
+CHALLENGE_PART = {
+    **dict.fromkeys(CHALLENGE_ITEM),
+    "kind": "part",
+    "name": "MASTER-GOOD-*",
+    "expected": "good",
+}
+CHALLENGE: dict[str, Any] = {
+    "schema_version": 1,
+    "station": "plant1/line2/box3",
+    "camera": "top",
+    "state": "failed",
+    "since": "2026-01-01T06:00:00.250000Z",
+    "items": [CHALLENGE_ITEM, CHALLENGE_PART],
+    "cleared": None,
+}
 CAMERA: dict[str, Any] = {
     "camera": "top",
     "state": "running",
@@ -129,6 +155,7 @@ CAMERA: dict[str, Any] = {
     "missed_frames": 1,
     "reconnects": 0,
     "drift": [DRIFT],
+    "challenge": "passed",
 }
 PROCESSES: list[dict[str, Any]] = [
     {"name": "ledger", "state": "running", "died": 0, "hung": 0, "over_memory": 0},
@@ -363,8 +390,37 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
         "shadow": MODEL,
         "none": {**MODEL, "bundle": None, "engine": None, "checks": [], "update": None},
     },
+    "challenge": {
+        "failed": CHALLENGE,
+        "due": {**CHALLENGE, "state": "due", "items": [CHALLENGE_PART]},
+        "passed": {
+            **CHALLENGE,
+            "state": "passed",
+            "items": [{**CHALLENGE_ITEM, "verdict": "FAIL", "score": 0.75, "passed": True}],
+        },
+        "cleared": {
+            **CHALLENGE,
+            "state": "passed",
+            "items": [{**CHALLENGE_ITEM, "passed": True}],
+            "cleared": {
+                "at": "2026-01-01T06:05:00Z",
+                "who": "m.weber",
+                "why": "the picture is of another part",
+            },
+        },
+        "failed-by-an-unreadable-picture": {
+            **CHALLENGE,
+            "items": [
+                {**CHALLENGE_ITEM, "verdict": "INVALID", "reason": "unreadable", "score": None}
+            ],
+        },
+    },
     "status": {
         "online": ONLINE,
+        "online-without-challenge": {
+            **ONLINE,
+            "cameras": [{**CAMERA, "challenge": None}],
+        },
         "offline": OFFLINE,
         "online-without-drift": {
             **ONLINE,
@@ -440,6 +496,7 @@ VALID: dict[str, dict[str, dict[str, Any]]] = {
 NEWER: dict[str, dict[str, Any]] = {
     "verdict": {**FAIL, "defects": [{**REGION, "kind": "crack"}], "shift": "early"},
     "model": {**MODEL, "bundle": {**BUNDLE, "regime": "weak"}},
+    "challenge": {**CHALLENGE, "asked_by": "plc7"},
     "status": {**ONLINE, "uptime_s": 12.5},
     "metrics": {**METRICS, "cameras": [{**CAMERA_METRICS, "brightness": 0.5}], "uptime_s": 12.5},
     "manifest": {**MANIFEST, "licence": "Apache-2.0"},
@@ -482,6 +539,13 @@ INVALID: dict[str, dict[str, dict[str, Any]]] = {
         "naive-time": {**MODEL, "since": "2026-01-01T05:59:30"},
         "unknown-check": {**MODEL, "checks": ["tired"]},
         "bad-digest": {**MODEL, "bundle": {**BUNDLE, "digest": "AB" * 32}},
+    },
+    "challenge": {
+        "unknown-state": {**CHALLENGE, "state": "overdue"},
+        "unknown-kind": {**CHALLENGE, "items": [{**CHALLENGE_ITEM, "kind": "video"}]},
+        "unknown-expectation": {**CHALLENGE, "items": [{**CHALLENGE_ITEM, "expected": "ok"}]},
+        "without-items": {k: v for k, v in CHALLENGE.items() if k != "items"},
+        "score-above-one": {**CHALLENGE, "items": [{**CHALLENGE_ITEM, "score": 1.5}]},
     },
     "status": {
         "counts-do-not-add-up": {**ONLINE, "cameras": [{**CAMERA, "pending": 2}]},

@@ -40,6 +40,7 @@ def test_the_topics_table_names_every_topic() -> None:
         "{camera}/verdict",
         "{camera}/heatmap/{sequence}",
         "{camera}/model",
+        "{camera}/challenge",
         "status",
         "metrics",
         "{camera}/trigger",

@@ -23,6 +23,7 @@ def test_a_camera_topic_is_taken_apart_into_what_it_was_built_from(
     plain = ParsedTopic(station, camera, "verdict", None)
     assert parse_camera_topic(topics.verdict(camera)) == plain
     assert parse_camera_topic(topics.model(camera)).kind == "model"
+    assert parse_camera_topic(topics.challenge(camera)).kind == "challenge"
     assert parse_camera_topic(topics.trigger(camera)).kind == "trigger"
     heatmap = ParsedTopic(station, camera, "heatmap", sequence)
     assert parse_camera_topic(topics.heatmap(camera, sequence)) == heatmap
@@ -33,6 +34,7 @@ def test_no_two_topics_of_a_station_are_the_same(station: Station, camera: str) 
     topics = Topics(station)
     own = [topics.status, topics.metrics, topics.label, topics.command]
     of_camera = [topics.verdict(camera), topics.model(camera), topics.trigger(camera)]
+    of_camera.append(topics.challenge(camera))
     every = [*own, *of_camera, topics.heatmap(camera, 1)]
     assert len(set(every)) == len(every)
     for topic in own:

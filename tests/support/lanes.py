@@ -50,11 +50,12 @@ class Lane:
         pixels: NDArray[np.uint8],
         deadline_s: float = 60.0,
         pixel_format: PixelFormat | None = None,
+        part_id: str | None = None,
     ) -> int:
         """Put a frame in front of inference, and return its number."""
         now = time.monotonic_ns()
         deadline = now + int(deadline_s * 1e9)
-        sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
+        sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, part_id, None))
         slot = sequence % 6
         size = self._slots.write(slot, pixels, pixel_format)
         self.journal.capture(sequence, Captured(None, slot, *size))

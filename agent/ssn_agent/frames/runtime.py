@@ -80,6 +80,10 @@ class RuntimeFiles:
         """Return the file in which a command asks something of the updates process."""
         return self.root / "update.request"
 
+    def challenge_request(self, camera: str) -> Path:
+        """Return the file in which a command asks something of a camera's challenge."""
+        return self.root / f"{camera}.challenge"
+
     @property
     def inference_ready(self) -> Path:
         """Return the note that inference has opened its bundles, on engines it knows to be best."""

@@ -10,7 +10,9 @@ from ssn_agent.errors import ImageError
 from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured
 from ssn_agent.frames.notes import ModelNote
+from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference.challenger import Challenger
 from ssn_agent.inference.crop import cropped, judged_region
 from ssn_agent.inference.drift import Figures
 from ssn_agent.inference.drift_watch import DriftWatch
@@ -32,6 +34,7 @@ class Lane:
     slots: PixelSlots
     cursor: int
     drift: DriftWatch
+    challenge: Challenger | None = None
     model: Model | None = None
     problem: str | None = None
     """Why nothing judges, as it was said last."""
@@ -85,13 +88,17 @@ class Lane:
         except ImageError as error:
             logger().warning("frame not judged", camera=self.name, problem=str(error))
             return InvalidReason.UNREADABLE
-        unfit = self._fitness.unfit(image, region.height, region.width)
+        unfit = self.unfit(image, region.height, region.width)
         if unfit:
             return unfit
         size = region.height, region.width
         figures = self.drift.look(self._fitness, image, size, self.settings.drift)
         product = entry.accepted.product if self.settings.products else None
         return Waiting(self, entry.sequence, deadline_ns, region, product, figures)
+
+    def unfit(self, image: Pixels, height: int, width: int) -> InvalidReason | None:
+        """Say why a picture of the network's size, resized from this one, is not judged."""
+        return self._fitness.unfit(image, height, width)
 
     @property
     def _frozen_after(self) -> int:

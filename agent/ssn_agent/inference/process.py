@@ -19,6 +19,7 @@ from ssn_agent.frames.layout import Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
+from ssn_agent.inference.challenger import Challenger
 from ssn_agent.inference.choice import tidy
 from ssn_agent.inference.drift_watch import DriftWatch
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
@@ -55,7 +56,10 @@ class Inference:
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
             drift = DriftWatch(name, files.drift(name))
-            self._lanes.append(Lane(name, camera, journal, slots, journal.next_held(0), drift))
+            lane = Lane(name, camera, journal, slots, journal.next_held(0), drift)
+            if camera.challenge is not None:
+                lane.challenge = Challenger(name, camera.challenge, settings, journal)
+            self._lanes.append(lane)
 
     def take_over(self, settings: Settings) -> None:
         """Judge by these settings from the next frame on; see `supervisor.reload`."""
@@ -101,6 +105,9 @@ class Inference:
         """End in order."""
         for model in self._models.values():
             model.close()
+        for lane in self._lanes:
+            if lane.challenge is not None:
+                lane.challenge.close()
         self._heatmaps.close()
 
     def turn(self) -> bool:
@@ -121,6 +128,17 @@ class Inference:
                 self._score(lane.model, self._fill(lane.model, first))
                 return True
         return False
+
+    def challenge(self, *, idle: bool) -> bool:
+        """Judge one picture that is known to be good or bad, where any is due, and say so.
+
+        `idle`: no frame waits. Otherwise now and then: serving waits for one at most.
+        """
+        return any(
+            lane.challenge.turn(lane, idle=idle)
+            for lane in self._lanes
+            if lane.challenge is not None
+        )
 
     def _take_model(self, lane: Lane) -> None:
         path = lane.settings.bundle
@@ -175,8 +193,13 @@ class Inference:
             if entry.captured is None:
                 return None
             lane.cursor += 1
+            if lane.challenge is not None and entry.captured.reason is not None:
+                lane.challenge.take_uncaptured(entry, entry.captured.reason)
             if entry.captured.reason is None and entry.result is None:
-                found = lane.prepare(entry, entry.captured, row)
+                blocked = lane.model is not None and _is_blocked(lane, entry.sequence)
+                found = (
+                    InvalidReason.CHALLENGE if blocked else lane.prepare(entry, entry.captured, row)
+                )
                 if isinstance(found, Waiting):
                     return found
                 self._finish(lane, entry.sequence, invalid(found))
@@ -197,6 +220,9 @@ class Inference:
     def _conclude(self, waiting: Waiting, scorer: Scorer, scored: Scored) -> None:
         """Give the result first, then the heatmap: no verdict waits for a picture."""
         lane, sequence = waiting.lane, waiting.sequence
+        if _is_blocked(lane, sequence):  # by a part that was in the batch before it
+            self._finish(lane, sequence, invalid(InvalidReason.CHALLENGE))
+            return
         draws = self._draws(lane, outcome_of(scored, lane.settings))
         result = judged(
             scored,
@@ -214,6 +240,8 @@ class Inference:
             self._heatmaps.write(path, scored.map, scorer.precision.map)
 
     def _finish(self, lane: Lane, sequence: int, result: Result) -> None:
+        if lane.challenge is not None:
+            lane.challenge.take_result(sequence, result)
         lane.journal.finish(sequence, result)
         self._ledger.ring()
 
@@ -224,6 +252,10 @@ class Inference:
             logger().error("no heatmap", camera=lane.name, problem="the disk is too slow")
             return False
         return wanted[lane.settings.heatmap]
+
+
+def _is_blocked(lane: Lane, sequence: int) -> bool:
+    return lane.challenge is not None and lane.challenge.blocks(sequence)
 
 
 def main(settings_path: str, parent: str) -> None:
@@ -253,7 +285,8 @@ def main(settings_path: str, parent: str) -> None:
             files.inference_ready.touch()
             is_ready = True
             inference.tidy()
-        if not inference.turn():
+        has_judged = inference.turn()
+        if not inference.challenge(idle=not has_judged) and not has_judged:
             bell.wait(POLL_S)
     inference.close()
 

@@ -26,6 +26,7 @@ from ssn_agent.frames.layout import Decision
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.labels.intake import LabelIntake
+from ssn_agent.ledger.challenges import Challenges
 from ssn_agent.ledger.damage import IntegrityCheck, alarms, set_aside
 from ssn_agent.ledger.database import migrate, open_database
 from ssn_agent.ledger.figures import Figures
@@ -97,6 +98,7 @@ class LedgerProcess:
         self._announcements = Announcements(settings, files.announced, acknowledge)
         labels = LabelWriter(self._engine, str(settings.station))
         self._housekeeping = Housekeeping(settings, labels.forget)
+        self._challenges = Challenges(settings, self._engine)
         topic = self._topics.label
         self._labels = LabelIntake(topic, files.labels, acknowledge, labels)
         self._ledger_problem: str | None = None
@@ -148,6 +150,7 @@ class LedgerProcess:
                 self._outbox.take(event)
             if isinstance(event, Connected):
                 self._reporting.connected()
+                self._challenges.forget()
                 self._unwritten.forget()
         self._triggers.turn()
         self._integrity.turn()
@@ -155,6 +158,7 @@ class LedgerProcess:
         self._heart.beat(DISK_S)
         can_write = self._is_migrated and time.monotonic() >= self._retry_at
         self._labels.turn(can_write=can_write)
+        self._challenges.turn(self._reporting.say, can_write=can_write)
         self._keep_late_results()
         notes = {name: stream.journal.model_note() for name, stream in self._streams.items()}
         self._reporting.tell(self._models.turn(notes, can_write=can_write))
@@ -213,7 +217,7 @@ class LedgerProcess:
         self._ack_at = None
         self._ledger_is_well()
         for stream, item, decision in due:
-            stream.committed(item.entry, decision)
+            stream.committed(item.entry, decision, is_test=item.message.challenge is not None)
         if due:
             self._outbox.wake(newest)
 
@@ -313,6 +317,7 @@ class LedgerProcess:
             labels=labels,
             refused_labels=self._labels.refused,
             undelivered=undelivered,
+            challenges=self._challenges.standings,
             ledger_alarms=[
                 *alarms(self._settings.ledger_path),
                 *self._housekeeping.alarms(),

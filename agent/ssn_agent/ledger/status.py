@@ -1,6 +1,6 @@
 """What the station says of itself: counts that add up, cameras, models, alarms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 
@@ -8,6 +8,8 @@ from ssn_agent import __version__
 from ssn_agent.frames.drift_note import drift_alarm, read_drift
 from ssn_agent.frames.notes import CameraState, IntakeNote, ModelNote
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.challenge_state import Standing
+from ssn_agent.ledger.challenges import alarm as challenge_alarm
 from ssn_agent.ledger.stream import PendingTriggers
 from ssn_agent.ledger.verdicts import invalid_counts, utc
 from ssn_agent.settings import Settings
@@ -34,6 +36,7 @@ def station_status(
     refused_triggers: int,
     labels: LabelCounts | None = None,
     refused_labels: int = 0,
+    challenges: Mapping[str, Standing] | None = None,
     ledger_alarms: Sequence[str] = (),
 ) -> StationStatus:
     """Return the status of a station that is online, but for what the supervisor says."""
@@ -43,9 +46,12 @@ def station_status(
         alarms.append(f"broker: {broker_problem}")
     files = RuntimeFiles(settings.runtime_dir)
     drift = {name: read_drift(files.drift(name)) for name in streams}
+    standings = challenges or {}
     for name, stream in streams.items():
         alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
-        found = map(drift_alarm, drift[name] or ())
+        found = [drift_alarm(one) for one in drift[name] or ()]
+        if name in standings:
+            found.append(challenge_alarm(standings[name]))
         alarms += [f"{name}: {alarm}" for alarm in found if alarm is not None]
     return StationStatus(
         station=str(settings.station),
@@ -58,7 +64,11 @@ def station_status(
         labels=labels,
         refused_labels=refused_labels,
         alarms=[alarm[:200] for alarm in alarms],
-        cameras=[_camera(name, s, drift[name]) for name, s in streams.items() if s.is_counted],
+        cameras=[
+            _camera(name, stream, drift[name], standings.get(name))
+            for name, stream in streams.items()
+            if stream.is_counted
+        ],
     )
 
 
@@ -111,7 +121,12 @@ def bundle_of(note: ModelNote) -> BundleRef | None:
     return BundleRef(name=note.bundle_name, version=note.bundle_version, digest=note.bundle_digest)
 
 
-def _camera(name: str, stream: PendingTriggers, drift: list[DriftStatus] | None) -> CameraStatus:
+def _camera(
+    name: str,
+    stream: PendingTriggers,
+    drift: list[DriftStatus] | None,
+    challenge: Standing | None,
+) -> CameraStatus:
     note = stream.journal.camera_note()
     state = CameraState.STARTING if note is None else note.state
     model = stream.journal.model_note()
@@ -129,6 +144,7 @@ def _camera(name: str, stream: PendingTriggers, drift: list[DriftStatus] | None)
             "pending": stream.pending,
             "drift": drift,
             **asdict(intake),
+            "challenge": None if challenge is None else challenge.state,
         }
     )
 

@@ -140,14 +140,15 @@ class PendingTriggers:
             if entry is not None and entry.decision is not None:
                 yield entry, entry.decision
 
-    def committed(self, entry: Entry, decision: Decision) -> None:
-        """Note that the database has this verdict."""
+    def committed(self, entry: Entry, decision: Decision, *, is_test: bool = False) -> None:
+        """Note that the database has this verdict; `is_test`: of a challenge part."""
         self.journal.commit(entry.sequence)
         self._decided.remove(entry.sequence)
         self._spilled.discard(entry.sequence)
         reason = decision.reason.value if decision.reason else None
         self.counts.add(decision.outcome.name, reason)
-        self.rejects.add(decision)
+        if not is_test:  # a bad one is known to be, and a good one says nothing of the others
+            self.rejects.add(decision)
         if decision.reason is InvalidReason.LATE:
             self._await_late.append(entry.sequence)
 

@@ -226,3 +226,33 @@ class ModelEvent(Base):
     """Why, for people."""
     figures: Mapped[str] = mapped_column(Text)
     """What was measured, or what it runs on: a JSON object."""
+
+
+class ChallengeEvent(Base):
+    """A picture or part known to be good or bad that was judged, and what came of it.
+
+    Never changed; see `inference.challenge_state.Event`.
+    """
+
+    __tablename__ = "challenges"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    """Given by inference, so that one that is told twice makes no second row."""
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    camera: Mapped[str] = mapped_column(String(64))
+    what: Mapped[str] = mapped_column(String(8))
+    """`judged`; or the challenge was `due`, `overdue` or `cleared`."""
+    kind: Mapped[str | None] = mapped_column(String(8))
+    """Of `judged`, as what follows: `image` or `part`."""
+    name: Mapped[str | None] = mapped_column(String(255))
+    """The picture's file, or the pattern that the part is known by."""
+    expected: Mapped[str | None] = mapped_column(String(4))
+    part_id: Mapped[str | None] = mapped_column(String(120))
+    verdict: Mapped[str | None] = mapped_column(String(8))
+    reason: Mapped[str | None] = mapped_column(String(16))
+    score: Mapped[float | None] = mapped_column(Float)
+    bundle_digest: Mapped[str | None] = mapped_column(String(64))
+    is_right: Mapped[bool | None]
+    who: Mapped[str | None] = mapped_column(String(120))
+    why: Mapped[str | None] = mapped_column(String(1000))

@@ -13,6 +13,7 @@ from ssn_contract.messages import (
     BundleRef,
     DefectRegion,
     FrameRef,
+    Goodness,
     HeatmapRef,
     InvalidReason,
     Verdict,
@@ -75,6 +76,7 @@ class VerdictWriter:
             defects=[_region(d) for d in judged.defects] if judged else [],
             heatmap=self._heatmap(header, entry, judged),
             frame=_frame(entry.captured),
+            challenge=self._challenge(header.camera, accepted.part_id),
             triggered_at=utc(accepted.triggered_utc_ns),
             decided_at=utc(decision.decided_utc_ns),
             latency_ms=_ms(accepted.triggered_monotonic_ns, decision.decided_monotonic_ns),
@@ -85,6 +87,13 @@ class VerdictWriter:
             durable=True,
             historical=historical,
         )
+
+    def _challenge(self, camera: str, part_id: str | None) -> Goodness | None:
+        settings = self._settings.cameras.get(camera)  # it may be set no longer
+        if settings is None or settings.challenge is None:
+            return None
+        known = settings.challenge.expected_of(part_id)
+        return None if known is None else known[0]
 
     def _heatmap(self, header: Header, entry: Entry, judged: Result | None) -> HeatmapRef | None:
         if judged is None or not judged.heatmap:
