@@ -30,6 +30,7 @@ from ssn_agent.options import (
     ledger_of,
     settings_of,
 )
+from ssn_agent.replay.commands import replay
 from ssn_agent.settings import DEFAULT_PATH, Settings
 from ssn_contract.messages import InvalidReason, VerdictKind
 
@@ -50,6 +51,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(labels_app, name="labels")
 app.command()(label)
+app.command()(replay)
 
 
 def _version(wanted: bool) -> None:

@@ -9,6 +9,7 @@
     ├── ImageError            bytes that are no image we can judge
     ├── CameraError           a source that does not open or stopped answering
     │   └── CameraEnded       a file source came to its end: not a fault
+    ├── ReplayError           a verdict that cannot be replayed for want of something
     ├── MessageError          a message from outside that is not understood
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
@@ -68,6 +69,14 @@ class CameraEnded(CameraError):  # noqa: N818 -- an end, not an error, named lik
 
 class UpdateError(AgentError):
     """What is decided about followed bundles cannot be read or written, or a step fails."""
+
+
+class ReplayError(AgentError):
+    """A verdict that cannot be replayed; the exit code says what is missing (`replay.record`)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class MessageError(AgentError):

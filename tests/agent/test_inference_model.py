@@ -18,7 +18,7 @@ from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.inference import model as model_module
 from ssn_agent.inference.choice import Findings, circumstances, ranking, tidy
-from ssn_agent.inference.engines import available
+from ssn_agent.inference.engines import available, versions
 from ssn_agent.inference.engines.available import REFERENCE, why_not
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.scorer import Scored, Scorer
@@ -389,8 +389,8 @@ def test_on_a_gpu_trials_are_also_for_one_driver_and_for_the_libraries_that_are_
     driver.write_text("NVRM version: 550.54")
     libraries.touch()
     monkeypatch.setattr(available, "why_not", lambda _: None)
-    monkeypatch.setattr(available, "_DRIVER", (driver, tmp_path / "absent"))
-    monkeypatch.setattr(available, "_LIBRARIES", libraries)
+    monkeypatch.setattr(versions, "_DRIVER", (driver, tmp_path / "absent"))
+    monkeypatch.setattr(versions, "_LIBRARIES", libraries)
     before = available.available_engines()
     assert before == available.available_engines()
     driver.write_text("NVRM version: 570.00")

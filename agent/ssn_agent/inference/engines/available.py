@@ -1,7 +1,6 @@
 """Which engines there are on this machine, and how one of them starts: the one place that knows."""
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
@@ -10,6 +9,7 @@ from ssn_agent.errors import EngineError
 from ssn_agent.inference.engines.cores import processor
 from ssn_agent.inference.engines.engine import Engine
 from ssn_agent.inference.engines.opset import check_opset
+from ssn_agent.inference.engines.versions import versions
 from ssn_agent.inference.settings import EngineName
 
 REFERENCE: EngineName = "onnxruntime-cpu/fp32"
@@ -21,14 +21,8 @@ _PROVIDERS = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
 }
-_DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)}
-"""What a runtime may be installed as, by its module."""
 _NVIDIA_DEVICES = ("nvidia0", "nvhost-gpu", "nvgpu")
 """A PC's first GPU, and a Jetson's."""
-_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/etc/nv_tegra_release"))
-"""What tells its version: on a PC, and on a Jetson."""
-_LIBRARIES = Path("/etc/ld.so.cache")
-"""Written anew by whatever installs a library, so also for CUDA, cuDNN and TensorRT."""
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -47,7 +41,7 @@ _DEFAULTS = Options()
 
 def available_engines() -> dict[EngineName, str]:
     """Return what may be tried here, each with the versions of what it runs on. Starts nothing."""
-    return {name: _versions(name) for name in ENGINES if why_not(name) is None}
+    return {name: versions(name) for name in ENGINES if why_not(name) is None}
 
 
 def why_not(name: str) -> str | None:
@@ -110,27 +104,3 @@ def _why_no_provider(name: str, provider: str) -> str | None:
 
 def _has_bf16() -> bool:
     return not _BF16_FLAGS.isdisjoint(processor().get("flags", "").split())
-
-
-def _versions(name: str) -> str:
-    runtime = name.partition("/")[0]
-    version_ = _version(runtime.partition("-")[0])
-    return f"{version_}, {_nvidia()}" if runtime in _PROVIDERS else version_
-
-
-def _nvidia() -> str:
-    """The driver, and when libraries and Python packages were last installed."""
-    driver = [path.read_text("utf-8", "replace").strip() for path in _DRIVER if path.exists()]
-    runtime = find_spec("onnxruntime")
-    packages = [Path(runtime.origin).parents[1]] if runtime and runtime.origin else []
-    installed = [path.stat().st_mtime_ns for path in (_LIBRARIES, *packages) if path.exists()]
-    return f"{driver} {installed}"
-
-
-def _version(module: str) -> str:
-    for distribution in _DISTRIBUTIONS[module]:
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "unknown"  # built from source, as on some Jetsons

@@ -1,17 +1,20 @@
 """The processor: how many threads are worth it, and what it is called."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 _CPUS = Path("/sys/devices/system/cpu")
 
 
-def physical_cores() -> int:
-    """Return how many physical cores this process may use: its affinity counts, SMT does not.
+def physical_cores(cpus: Iterable[int] = ()) -> int:
+    """Return how many physical cores are behind these processors; SMT does not count.
+
+    Without any they are those that this process may use.
 
     Two threads of one core share the units that multiply, so more threads than cores are slower.
     """
-    allowed = os.sched_getaffinity(0)
+    allowed = set(cpus) or os.sched_getaffinity(0)
     siblings = {_siblings(cpu) for cpu in allowed}
     return len(siblings)
 
