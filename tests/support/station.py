@@ -84,11 +84,14 @@ def served(
     """Serve verdicts, and pictures by their numbers."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
             station.asked.append(self.path)
             raw = station.instead(self.path)
             if raw is not None:
                 self.wfile.write(raw)
+                self.close_connection = True
             elif self.headers["Authorization"] != f"Bearer {TOKEN}":
                 self._answer(401, b'{"problem": "name the token"}')
             else:
@@ -96,7 +99,13 @@ def served(
 
         def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            if status == 200 and self.path.endswith("/image"):  # in pieces, as the API does
+                self.send_header("Transfer-Encoding", "chunked")
+                pieces = [body[start : start + 1000] for start in range(0, len(body), 1000)]
+                body = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in [*pieces, b""])
+            else:
+                self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(body)
 

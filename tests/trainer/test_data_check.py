@@ -212,7 +212,7 @@ def test_rows_passed_over_are_noted(tmp_path: Path) -> None:
 
 
 def test_disagreements_of_the_ledger_are_counted_and_named(tmp_path: Path) -> None:
-    said = ["people verdict", "verdict", *[""] * 6]
+    said = ["true", "true", *["false"] * 5, ""]
     rows = [f"{draw(tmp_path / f'{i}.png').name},good,{i},{text}" for i, text in enumerate(said)]
     (tmp_path / "labels.csv").write_text("\n".join(["image,label,part_id,disagreement", *rows]))
     finding = only(check(tmp_path), "warning", "disagreement")

@@ -82,13 +82,11 @@ def test_what_is_labelled_becomes_the_layout_of_the_ledgers_export(
         "defect_type": "blob",
         "labeller": "anna",
         "labelled_at": "2026-05-04T06:00:00Z",
-        "disagreement": "verdict",
+        "disagreement": "true",
     }
-    assert (rows[3]["disagreement"], rows[3]["product"], rows[3]["part_id"]) == (
-        "people",
-        "lid",
-        "",
-    )
+    assert (rows[3]["product"], rows[3]["part_id"]) == ("lid", "")
+    disputed = [row["disagreement"] for row in rows]
+    assert disputed == ["false", "false", "true", "true", "false", "false"]
     assert "6 fetched, 1 labelled and no picture kept, 1 of challenge parts, left out" in said
     assert "/9/image" not in "".join(line.asked)
     assert TOKEN not in said

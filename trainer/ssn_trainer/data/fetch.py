@@ -96,11 +96,9 @@ def _row(entry: LedgerEntryInFull) -> dict[str, object]:
     last: dict[str, str] = {}
     for label in entry.labels:
         last.setdefault(label.labeller, label.label)
-    between = ["people"] if len(set(last.values())) > 1 else []
-    if (entry.verdict.value, newest.label) in _CONTRADICTING:
-        between.append("verdict")
+    disputed = len(set(last.values())) > 1 or (entry.verdict.value, newest.label) in _CONTRADICTING
     model = f"{entry.bundle_name}-{entry.bundle_version}" if entry.bundle_name else ""
-    made = {"image": _name(entry), "model": model, "disagreement": " ".join(between)}
+    made = {"image": _name(entry), "model": model, "disagreement": str(disputed).lower()}
     return {column: made[column] if column in made else told[column] for column in COLUMNS}
 
 

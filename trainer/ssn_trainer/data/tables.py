@@ -130,7 +130,7 @@ def list_ledger(data: Path) -> Listing:
             image = _listed(data, row, label, kind, row["part_id"], faults)
             if image is not None:
                 images.append(image)
-                disputed |= {image.name} if row["disagreement"] else set()
+                disputed |= {image.name} if row["disagreement"] == "true" else set()
     unlabelled = sum(not row["label"] for row in rows)
     images = _refuse_doubles(table, images, faults)
     return Listing(
