@@ -4,6 +4,7 @@ The server may be slow, endless or hostile: an answer has a size and a time, is 
 says, and comes from nowhere else. The token stands in a file and in one header.
 """
 
+import os
 import ssl
 import stat
 import time
@@ -199,7 +200,7 @@ def _parse(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
 def _read_token(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             value = file.read(513).strip()
     except OSError as error:
         raise UsageError(f"--token-file {path}: cannot be read ({error.strerror})") from error
