@@ -9,7 +9,9 @@
     ├── ImageError            bytes that are no image we can judge
     ├── CameraError           a source that does not open or stopped answering
     │   └── CameraEnded       a file source came to its end: not a fault
+    ├── UpdateError           what is decided about followed bundles, or a step of theirs
     ├── ChallengeError        how a challenge stands cannot be read or written
+    ├── ReplayError           a verdict that cannot be replayed for want of something
     ├── MessageError          a message from outside that is not understood
     ├── JournalError          a mapped file that is not ours or does not fit
     ├── LedgerError           the database cannot be opened, read or written
@@ -73,6 +75,14 @@ class UpdateError(AgentError):
 
 class ChallengeError(AgentError):
     """How a challenge stands cannot be read or written, or a request is not taken."""
+
+
+class ReplayError(AgentError):
+    """A verdict that cannot be replayed; the exit code says what is missing (`replay.record`)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class MessageError(AgentError):

@@ -211,6 +211,15 @@ def test_rows_passed_over_are_noted(tmp_path: Path) -> None:
     assert report.unlabelled == 1
 
 
+def test_disagreements_of_the_ledger_are_counted_and_named(tmp_path: Path) -> None:
+    said = ["true", "true", *["false"] * 5, ""]
+    rows = [f"{draw(tmp_path / f'{i}.png').name},good,{i},{text}" for i, text in enumerate(said)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label,part_id,disagreement", *rows]))
+    finding = only(check(tmp_path), "warning", "disagreement")
+    assert "disagree on 2 images; the newest label counts: 0.png, 1.png" in finding.message
+    assert finding.images == (("0.png",), ("1.png",))
+
+
 def test_a_terminal_shows_counts_findings_and_how_many(sound: Path) -> None:
     for i in range(12):
         (sound / "good" / f"[x]{i}.png").write_bytes(b"no image")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ssn_agent.frames.pixels import read_image
-from ssn_trainer.data.samples import load
+from ssn_trainer.data.samples import load, load_test
 from ssn_trainer.errors import DataError
 
 
@@ -155,6 +155,37 @@ def test_photographs_of_one_part_are_found_despite_crop_light_and_noise(tmp_path
         wanted.append(set(names))
     assert "near-duplicates" in load(tmp_path).grouped_by
     assert groups_of(tmp_path) == sorted(wanted, key=min)
+
+
+def test_pictures_of_the_ledger_without_a_part_id_join_the_part_that_they_look_like(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(5)
+    rows, wanted = ["image,label,part_id"], []
+    for part in range(12):
+        surface = grain(part)
+        names = [f"{part:02}_{view}.png" for view in range(3)]
+        for view, name in enumerate(names):
+            write(tmp_path / name, photograph(surface, rng))
+            is_told = part >= 6 or (part >= 3 and view == 0)  # all, the first one, or none
+            rows.append(f"{name},good,{f'id-{part}' if is_told else ''}")
+        wanted.append(set(names))
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert groups_of(tmp_path) == wanted
+    assert "those without one (15 of 36) by near-duplicates" in load(tmp_path).grouped_by
+    judged = {s.group for s in load_test(tmp_path).samples}
+    assert len(judged) == 15 + 9  # no looks where images are judged: each is its own
+
+
+def test_part_ids_of_the_ledger_keep_apart_what_looks_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    rows = ["image,label,part_id"]
+    for part in range(12):
+        name = f"{part:02}.png"
+        write(tmp_path / name, photograph(grain(part // 2), rng))
+        rows.append(f"{name},good,id-{part}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert groups_of(tmp_path) == [{f"{part:02}.png"} for part in range(12)]
 
 
 def test_different_parts_in_one_pose_stay_apart(tmp_path: Path) -> None:

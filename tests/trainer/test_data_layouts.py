@@ -9,6 +9,7 @@ import pytest
 
 from ssn_trainer.data.listing import Format
 from ssn_trainer.data.samples import Sample, load, load_test
+from ssn_trainer.data.tables import MAX_TABLE_BYTES
 from ssn_trainer.errors import DataError
 from support.pictures import draw, draw_mask
 
@@ -233,7 +234,39 @@ def test_the_ledgers_export_gives_labels_types_masks_and_parts(ledger: Path) -> 
         ("bad", "scratch", "p3"),
     ]
     assert by_name(data.samples)["images/4.png"].mask == ledger / "masks" / "4.png"
+    assert data.grouped_by.startswith("part_id, those without one (1 of 5) by near-duplicates")
+
+
+def test_a_part_of_the_ledger_is_its_id_whatever_product_and_camera(ledger: Path) -> None:
+    rows = [f"images/{i}.png,good,p1,{'lid' if i else ''},camera-{i}" for i in range(6)]
+    (ledger / "labels.csv").write_text("\n".join(["image,label,part_id,product,camera", *rows]))
+    data = load(ledger)
+    assert {s.group for s in data.samples} == {"p1"}
     assert data.grouped_by == "part_id"
+
+
+def test_an_export_as_the_agent_writes_it_is_read_and_what_it_names_stays_inside(
+    tmp_path: Path,
+) -> None:
+    epoch = "0b6c1d1e-8f0a-4b6e-9a53-5f0d4c1b2a39"
+    name = f"images/left/{epoch}-1042.png"
+    draw(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(
+        "image,part_id,product,camera,epoch,sequence,triggered_at,score,verdict,model,label,"
+        "defect_type,labeller,labelled_at,disagreement\n"
+        f"{name},,,left,{epoch},1042,2026-05-04T06:00:00Z,0.2,PASS,m-1,good,,anna,"
+        "2026-05-04T07:00:00Z,\n"
+    )
+    assert [(s.name, s.label) for s in load(tmp_path).samples] == [(name, "good")]
+    text = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text(text.replace("images/left/", "../left/"))
+    refused(tmp_path, "line 2", "leads out of")
+
+
+def test_a_table_that_is_too_large_is_not_read(ledger: Path) -> None:
+    with (ledger / "labels.csv").open("r+b") as file:
+        file.truncate(MAX_TABLE_BYTES + 1)
+    refused(ledger, "labels.csv", str(MAX_TABLE_BYTES), layout="ledger")
 
 
 def test_images_without_a_label_are_passed_over_and_counted(ledger: Path) -> None:

@@ -7,6 +7,7 @@
     │   └── WeightsError      backbone weights that cannot be had or do not fit
     ├── TrainingError         a fit that cannot go on, as when the loss is no longer a number
     ├── PackError             a bundle that cannot be written or does not reproduce its vectors
+    ├── StationError          a station's HTTP API that is away, or answers what it must not
     └── PublishError          a channel, its keys or its metadata that cannot be used as they are
 
 A message says what happened, to what, and what to do. Errors of the agent (`AgentError`) pass
@@ -44,6 +45,10 @@ class TrainingError(TrainerError):
 
 class PackError(TrainerError):
     """A bundle that cannot be written, or that does not reproduce what was measured."""
+
+
+class StationError(TrainerError):
+    """A station's HTTP API that cannot be asked, or answers what the contract does not say."""
 
 
 class PublishError(TrainerError):

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from ssn_contract.manifest import Head, Regime
+from ssn_trainer.data.fetch import fetch, folder_of
 from ssn_trainer.data.listing import Format
+from ssn_trainer.data.station import Station, is_url
 from ssn_trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +35,12 @@ GroupBy = Annotated[
 
 
 def order_of(
-    data: Data,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of labelled images, a CSV of them, or a station: https://HOST:PORT."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for what is made, and for cached features.")],
     regime: Literal["auto", "unsupervised", "weak", "mixed", "full"] = "auto",
     backbone: str = "resnet18",
@@ -69,22 +77,33 @@ def order_of(
     ] = None,
     preset: Literal["default", "published"] = "default",
     name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token of a station's HTTP API.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="CA of a station's certificate, besides the system's.")
+    ] = None,
     *,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do not go on with a fit that was cut off.")
     ] = False,
 ) -> "Order":
-    """Return the order that the options mean. Raises UsageError."""
+    """Return the order that the options mean; a station's pictures are fetched first.
+
+    Raises UsageError, and StationError where that fails.
+    """
     from ssn_trainer.fit.order import Order  # as above
 
+    station = _station_of(data, format_, token_file, ca_file)
+    folder = Path(data) if station is None else folder_of(station, out)
     height, width = _image_size(image_size)
     if noise_scale is not None and not 0 < noise_scale < math.inf:
         msg = f"--noise-scale {noise_scale}: give a number above 0, as 0.25"
         raise UsageError(msg)
-    return Order(
-        data=data,
+    order = Order(
+        data=folder,
         out=out,
-        name=_check_name(name or _slug(data.resolve().name)),
+        name=_check_name(name or _slug(folder.resolve().name)),
         regime=None if regime == "auto" else Regime(regime),
         head=head,
         variant=variant,
@@ -105,6 +124,9 @@ def order_of(
         group_by=group_by,
         fresh=fresh,
     )
+    if station is not None:
+        fetch(station, folder, Console(stderr=True))
+    return order
 
 
 def takes_order(command: Callable[..., None]) -> Callable[..., None]:
@@ -133,6 +155,20 @@ def twins_of(text: str) -> "list[TwinName]":
         msg = f"--precisions {text}: use {', '.join(TWINS)}, several with a comma, or none"
         raise UsageError(msg)
     return [name for name in TWINS if name in names]
+
+
+def _station_of(
+    data: str, layout: Format, token_file: Path | None, ca_file: Path | None
+) -> Station | None:
+    """Return the station that DATA names; None: it is a folder or a file. Raises UsageError."""
+    if not is_url(data):
+        if token_file is not None or ca_file is not None:
+            msg = f"{data}: --token-file and --ca-file are for the URL of a station; leave them out"
+            raise UsageError(msg)
+        return None
+    if layout not in {"auto", "ledger"}:
+        raise UsageError(f"--format {layout}: a station gives its ledger; use --format ledger")
+    return Station.of(data, token_file, ca_file)
 
 
 def _check_name(name: str) -> str:

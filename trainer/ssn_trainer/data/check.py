@@ -29,7 +29,16 @@ from ssn_trainer.errors import BlankMaskError, DataError
 
 Level = Literal["error", "warning"]
 Topic = Literal[
-    "layout", "unreadable", "mask", "conflict", "leak", "duplicate", "grouping", "split", "note"
+    "layout",
+    "unreadable",
+    "mask",
+    "conflict",
+    "disagreement",
+    "leak",
+    "duplicate",
+    "grouping",
+    "split",
+    "note",
 ]
 
 
@@ -100,6 +109,13 @@ def check(
     findings = [Finding("error", "layout", fault) for fault in listing.faults]
     findings += [Finding("error", "unreadable", fault) for fault in faults]
     findings += [Finding("warning", "note", note) for note in listing.notes]
+    if listing.disputed:
+        msg = (
+            f"people, or the label and the verdict, disagree on {len(listing.disputed)} images; "
+            f"the newest label counts: {some(listing.disputed)}"
+        )
+        images = tuple((name,) for name in listing.disputed)
+        findings.append(Finding("warning", "disagreement", msg, images))
     samples, words = _group(listing, read, group_by, findings)
     masked = [s for s in samples if s.mask]
     mask_faults = _mask_faults(masked)

@@ -37,7 +37,7 @@ def assign_groups(
     digests: list[str],
     group_by: str | None,
     *,
-    own: list[str],
+    own: list[str | None],
     own_words: str,
     thumbnails: list[Thumbnail],
     unread: frozenset[str],
@@ -46,12 +46,13 @@ def assign_groups(
     """Group images by `group_by`: near-duplicates, a CSV file or a regular expression.
 
     Groups that share one of the `digests` of the images' pixels are joined.
-    None takes the groups `own` that the layout told. The CSV file may list `unread` images too;
+    None takes the groups `own` that the layout told; where it told none for an image, that
+    joins those that look like the same part. The CSV file may list `unread` images too;
     those of them that are marked `test` may not be in a group with images to learn from. Raises
     DataError where list or expression do not fit the images.
     """
     if group_by is None:
-        groups, words = own, own_words
+        groups, words = _complete(names, own, own_words, thumbnails)
     elif group_by == NEAR_DUPLICATES:
         groups, words = _near_duplicates(names, thumbnails)
     elif group_by.lower().endswith(".csv"):
@@ -62,30 +63,52 @@ def assign_groups(
     else:
         groups = _from_expression(names, group_by)
         words = f"the expression {group_by} on the name"
-    joined = _join(groups, digests)
+    joined = _join(groups, *_same(digests))
     if len(set(joined)) < len(set(groups)):
         words += f" ({len(set(groups)) - len(set(joined))} groups joined by identical pictures)"
     return Grouping(tuple(groups), tuple(joined), words)
 
 
+def _complete(
+    names: list[str], told: list[str | None], words: str, thumbnails: list[Thumbnail]
+) -> tuple[list[str], str]:
+    """Add the images for which no group was told to the groups of those that look like one part."""
+    untold = np.array([group is None for group in told])
+    groups = [name if group is None else group for name, group in zip(names, told, strict=True)]
+    if not untold.any():
+        return groups, words
+    alike, how = _alike(thumbnails)
+    rows, columns = np.nonzero(alike & (untold[:, None] | untold[None, :]))
+    words += f", those without one ({untold.sum()} of {len(names)}) by {how}"
+    return _join(groups, rows, columns), words
+
+
 def _near_duplicates(names: list[str], thumbnails: list[Thumbnail]) -> tuple[list[str], str]:
+    alike, how = _alike(thumbnails)
+    return _components(names, *np.nonzero(alike)), how
+
+
+def _alike(thumbnails: list[Thumbnail]) -> tuple[NDArray[np.bool_], str]:
+    """Say which pairs look like one part, [N, N], and by what."""
     similarity = similarities(np.stack(thumbnails))
     cut = valley(similarity)
-    rows, columns = np.nonzero(similarity >= cut)
-    return _components(names, rows, columns), f"{NEAR_DUPLICATES} (similarity {cut:.2f} or more)"
+    return similarity >= cut, f"{NEAR_DUPLICATES} (similarity {cut:.2f} or more)"
 
 
-def _join(groups: list[str], digests: list[str]) -> list[str]:
-    """Join groups that hold the same picture."""
+def _same(digests: list[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pair each picture with the first one that is the same."""
+    first: dict[str, int] = {}
+    rows = [first.setdefault(digest, i) for i, digest in enumerate(digests)]
+    return np.array(rows, np.intp), np.arange(len(digests))
+
+
+def _join(groups: list[str], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> list[str]:
+    """Join the groups of images that are paired, by their places in `groups`."""
     order = sorted(set(groups))
     index = {group: i for i, group in enumerate(order)}
-    first: dict[str, int] = {}
-    rows, columns = [], []
-    for group, digest in zip(groups, digests, strict=True):
-        rows.append(first.setdefault(digest, index[group]))
-        columns.append(index[group])
-    merged = _components(order, np.array(rows), np.array(columns))
-    return [merged[index[group]] for group in groups]
+    own = np.array([index[group] for group in groups], np.intp)
+    merged = _components(order, own[rows], own[columns])
+    return [merged[i] for i in own.tolist()]
 
 
 def _components(names: list[str], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> list[str]:

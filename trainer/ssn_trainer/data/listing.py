@@ -58,6 +58,11 @@ class Listing:
     """What was passed over, and why."""
     groups_by: str | None = None
     """What names the groups, in words; None where the layout names none."""
+    by_looks: bool = False
+    """Whether images without a group may be of one part all the same, and are told by their looks;
+    if not, each is its own."""
+    disputed: tuple[str, ...] = ()
+    """Images on which people, or the label and the agent's verdict, disagree."""
     unlabelled: int = 0
     """Images passed over because they have no label yet."""
 

@@ -115,7 +115,7 @@ def group_images(listing: Listing, read: Sequence[Read], how: str | None) -> Gro
     if not any(r.label == "good" for r in read):
         msg = f"{listing.root}: no images of good parts ({listing.good_place}); put them there"
         raise DataError(msg)
-    return _group(listing, read, how)
+    return _group(listing, read, how, by_looks=listing.by_looks)
 
 
 def group_test(listing: Listing, read: Sequence[Read]) -> Grouping:
@@ -125,17 +125,17 @@ def group_test(listing: Listing, read: Sequence[Read]) -> Grouping:
     Raises DataError where the list does not fit the images.
     """
     how = grouping_of(listing, None)
-    return _group(listing, read, None if how == NEAR_DUPLICATES else how)
+    return _group(listing, read, None if how == NEAR_DUPLICATES else how, by_looks=False)
 
 
-def _group(listing: Listing, read: Sequence[Read], how: str | None) -> Grouping:
+def _group(listing: Listing, read: Sequence[Read], how: str | None, *, by_looks: bool) -> Grouping:
     names = {r.listed.name for r in read}
     others = [s for s in listing.images if s.name not in names]
     return assign_groups(
         [r.listed.name for r in read],
         [r.look.digest for r in read],
         how,
-        own=[r.listed.group or r.listed.name for r in read],
+        own=[r.listed.group or (None if by_looks else r.listed.name) for r in read],
         own_words=listing.groups_by or "each image by itself",
         thumbnails=[r.look.thumbnail for r in read],
         unread=frozenset(s.name for s in others),

@@ -3,7 +3,8 @@
     csv       FILE.csv, columns image,label[,mask][,group][,split]; label: good, bad, or the name
               of a defect type; split: train, tune, test
     ledger    labels.csv in a folder: the agent's export, of which image, label (good, bad, or
-              empty: not labelled yet) and part_id are needed
+              empty: not labelled yet) and part_id are needed; defect_type, mask and disagreement
+              are read where they are there
 
 Paths are relative to the table's folder and do not lead out of it. Each row that does not fit is a
 fault that names its line.
@@ -21,6 +22,8 @@ from ssn_trainer.errors import DataError
 
 LEDGER_FILE = "labels.csv"
 LEDGER_NEEDS = ("image", "label", "part_id")
+MAX_TABLE_BYTES = 64 * 2**20
+"""A quarter of a million rows of the ledger's export."""
 
 _PARTS: dict[str, Part | None] = {"": None, "train": "train", "tune": "tune", "test": "test"}
 _TYPE = re.compile(r"[^\W\d_][\w .+-]*")
@@ -109,11 +112,15 @@ def list_csv(table: Path) -> Listing:
 
 
 def list_ledger(data: Path) -> Listing:
-    """Read an export of the agent's ledger. Raises DataError where its columns do not fit."""
+    """Read an export of the agent's ledger. Raises DataError where its columns do not fit.
+
+    A part is its id, whatever the product: two cameras that see it need not both be told that.
+    """
     table = data / LEDGER_FILE
     faults: list[str] = []
     rows = read_rows(table, LEDGER_NEEDS, None, faults)
     images: list[Listed] = []
+    disputed: set[str] = set()
     for row in rows:
         if row["label"] not in {"good", "bad", ""}:
             faults.append(f"{row.place}: the label {row['label']!r} is not known; give good or bad")
@@ -121,7 +128,9 @@ def list_ledger(data: Path) -> Listing:
             label: Label = "good" if row["label"] == "good" else "bad"
             kind = (row["defect_type"] or UNTYPED) if label == "bad" else None
             image = _listed(data, row, label, kind, row["part_id"], faults)
-            images += [image] if image else []
+            if image is not None:
+                images.append(image)
+                disputed |= {image.name} if row["disagreement"] == "true" else set()
     unlabelled = sum(not row["label"] for row in rows)
     images = _refuse_doubles(table, images, faults)
     return Listing(
@@ -134,6 +143,8 @@ def list_ledger(data: Path) -> Listing:
         if unlabelled
         else (),
         groups_by="part_id",
+        by_looks=True,
+        disputed=tuple(sorted(disputed)),
         unlabelled=unlabelled,
     )
 
@@ -141,6 +152,9 @@ def list_ledger(data: Path) -> Listing:
 def _read(path: Path, needed: tuple[str, ...]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header and each line that is not blank, with its number."""
     try:
+        if (size := path.stat().st_size) > MAX_TABLE_BYTES:
+            msg = f"{path}: has {size} bytes, at most {MAX_TABLE_BYTES} are taken; part it"
+            raise DataError(msg)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, line) for line in reader if any(line)]
