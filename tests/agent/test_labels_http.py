@@ -23,7 +23,7 @@ from starlette.types import Message
 
 from ssn_agent.errors import SettingsError
 from ssn_agent.frames.layout import Outcome
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.labels import openapi
 from ssn_agent.labels.api import Routes, make_api
 from ssn_agent.labels.guard import TOLD_EVERY_S, Guard
@@ -129,7 +129,7 @@ def test_a_verdict_comes_with_its_regions_and_its_heatmap(api: HttpApi, ledger: 
     assert (found["verdict"], len(found["regions"]), found["defects"]) == ("FAIL", 1, 1)
     assert api.ask("GET", f"{one}/heatmap").status == 404  # not written yet
     epoch = ledger.journal.header.epoch
-    file = heatmap_path(ledger.settings.heatmap_dir, "left", epoch, 2)
+    file = image_path(ledger.settings.heatmap_dir, "left", epoch, 2)
     file.parent.mkdir(parents=True)
     file.write_bytes(PNG)
     picture = api.ask("GET", f"{one}/heatmap")

@@ -10,8 +10,9 @@ from ssn_agent.frames.journal import Entry, Journal
 from ssn_agent.frames.layout import Captured
 from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.slots import PixelSlots
-from ssn_agent.inference.crop import cropped, judged_region
+from ssn_agent.inference.crop import around, cropped, judged_region
 from ssn_agent.inference.fitness import Fitness
+from ssn_agent.inference.image_writer import Picture
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.repeats import Repeats
 from ssn_agent.log import logger
@@ -82,7 +83,24 @@ class Lane:
             logger().warning("frame not judged", camera=self.name, problem=str(error))
             return InvalidReason.UNREADABLE
         unfit = self._fitness.unfit(image, region.height, region.width)
-        return unfit or Waiting(self, entry.sequence, deadline_ns, region)
+        return unfit or Waiting(self, entry.sequence, deadline_ns, region, captured)
+
+    def collect(self, entry: Entry, captured: Captured) -> Region | InvalidReason:
+        """Say what of a frame is kept, in a camera that judges nothing, or why nothing is."""
+        if time.monotonic_ns() > entry.accepted.deadline_monotonic_ns:
+            return InvalidReason.LATE
+        try:
+            return judged_region(self.settings.roi, captured.height, captured.width)
+        except ImageError as error:
+            logger().warning("frame not kept", camera=self.name, problem=str(error))
+            return InvalidReason.UNREADABLE
+
+    def picture(self, captured: Captured, region: Region) -> Picture:
+        """Return what the model saw of a frame, before it was resized; it lies in the slot."""
+        size = captured.height, captured.width
+        frame = self.slots.view(captured.slot, *size, captured.pixel_format)
+        part, within = around(frame, captured.pixel_format, region)
+        return Picture(part, captured.pixel_format, within)
 
     @property
     def _frozen_after(self) -> int:
@@ -103,3 +121,4 @@ class Waiting:
     sequence: int
     deadline_ns: int
     region: Region
+    captured: Captured

@@ -44,6 +44,17 @@ class FitnessSettings(Section):
         return value
 
 
+class KeepSettings(Section):
+    """Which pictures are kept to be labelled, as the model saw them before they were resized."""
+
+    fail: bool = True
+    """Those of all FAIL."""
+    near: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Those whose score is no farther than this from the threshold."""
+    pass_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """This share of all PASS, taken at random; the same ones whenever it is asked."""
+
+
 class InferenceSettings(Section):
     """How the model is run."""
 

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from ssn_agent.errors import LedgerDamaged, LedgerError, LedgerTimeout, MessageError
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.ledger import label_query, query
 from ssn_agent.ledger.label_query import LabelFilter
 from ssn_agent.ledger.query import Filter
@@ -160,7 +160,7 @@ class Routes:
         if self.verdict(camera, epoch, sequence).heatmap_file is None:
             raise HTTPException(404, "the verdict has no heatmap")
         # Its place is made from the checked key: nothing that a client or a row says is a path.
-        path = heatmap_path(self._heatmap_dir, camera, epoch, sequence)
+        path = image_path(self._heatmap_dir, camera, epoch, sequence)
         try:
             return Response(path.read_bytes(), media_type="image/png")
         except OSError as error:

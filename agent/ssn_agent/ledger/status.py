@@ -38,7 +38,10 @@ def station_status(
     if broker_problem:
         alarms.append(f"broker: {broker_problem}")
     for name, stream in streams.items():
-        alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
+        camera = settings.cameras[name]
+        # That nothing is judged is one alarm, not two.
+        after = 0 if camera.mode == "collect" else camera.alarm_after
+        alarms += _camera_alarms(name, stream, after)
     return StationStatus(
         station=str(settings.station),
         state="online",

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ssn_agent.settings import Settings
 
 AT_RUN_TIME = re.compile(
-    r"log_level|cameras\.[^.]+\.(threshold|alarm_after|fitness\.\w+)|retention\.\w+"
+    r"log_level|cameras\.[^.]+\.(threshold|alarm_after|(fitness|keep)\.\w+)|retention\.\w+"
 )
 """What every process can take over between two parts. All else wants a restart."""
 
