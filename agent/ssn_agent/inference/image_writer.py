@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +25,8 @@ MAX_WAITING = 16
 MAX_BYTES = 256 * 2**20
 """What they may hold of the memory. A map of 512 x 512 takes 1 MiB, a gray frame of 20 megapixels
 19, the largest that there are 64."""
-CLOSE_S = 1.0
+CLOSE_S = 3.0
+"""For what waits at an orderly end: a few large pictures. The supervisor waits for 5 s."""
 
 
 class Image(Protocol):
@@ -110,11 +112,12 @@ class ImageWriter:
 
     def close(self) -> None:
         """Write what waits, unless the disk is too slow for it."""
+        until = time.monotonic() + CLOSE_S
         try:
             self._jobs.put(None, timeout=CLOSE_S)
         except queue.Full:
             return
-        self._thread.join(CLOSE_S)
+        self._thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
