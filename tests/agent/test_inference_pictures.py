@@ -113,7 +113,11 @@ def test_a_fail_s_picture_is_pixel_by_pixel_what_the_model_saw(
     assert result.region == (7, 3, 50, 41)
     lane.inference.close()
     expected = cropped(frame, pixel_format, Region.model_validate(roi))
-    np.testing.assert_array_equal(read(lane.picture(sequence)), expected)
+    picture = read(lane.picture(sequence))
+    np.testing.assert_array_equal(picture, expected)
+    again = Lane(tmp_path, runtime / "again", bundle=bundle)
+    assert again.result(again.frame(picture)).score == result.score
+    again.inference.close()
 
 
 def test_a_pass_far_from_the_threshold_and_a_picture_unfit_to_judge_are_not_kept(
