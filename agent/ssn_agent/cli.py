@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ssn_agent import __version__
 from ssn_agent.commissioning.commands import app as camera_app
-from ssn_agent.errors import AgentError, SettingsError
+from ssn_agent.errors import AgentError, SettingsError, UsageError
 from ssn_agent.inference.challenge_commands import challenge_app
 from ssn_agent.inference.settings import EngineName
 from ssn_agent.labels.commands import label, labels_app
@@ -298,16 +298,33 @@ def ledger_export(
     reason: ReasonOption = None,
     model: ModelOption = None,
     part: PartOption = None,
+    for_training: Annotated[
+        Path | None,
+        typer.Option(help="Write the labelled parts' pictures and labels into this new folder."),
+    ] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--all", help="With it: unlabelled parts' pictures, too.")
+    ] = False,
     ledger: LedgerOption = None,
     config: ConfigOption = DEFAULT_PATH,
 ) -> None:
-    """Write verdicts as CSV, oldest first."""
+    """Write verdicts as CSV, oldest first; or what the trainer learns from, as a folder."""
     from ssn_agent.ledger.query import export, export_csv
     from ssn_agent.ledger.reader import open_ledger
+    from ssn_agent.ledger.training import export_for_training
 
     wanted = _filter(since, until, camera, verdict, reason, model, part)
-    engine = open_ledger(ledger_of(ledger, config))
-    if out is None:
+    path = ledger_of(ledger, config)
+    engine = open_ledger(path)
+    if for_training is not None:
+        if out is not None:
+            raise UsageError("give --out or --for-training, not both")
+        images = path.parent / "images"  # as the settings have them, also beside a copied ledger
+        done = export_for_training(engine, images, for_training, wanted, unlabelled=unlabelled)
+        typer.echo(f"{for_training}: {done}", err=True)
+    elif unlabelled:
+        raise UsageError("--all goes with --for-training")
+    elif out is None:
         export_csv(engine, sys.stdout, wanted)
     else:
         typer.echo(f"{out}: {export(engine, out, wanted)} verdicts", err=True)

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
-    FilePath,
     ValidationError,
     field_validator,
     model_validator,
@@ -33,11 +32,17 @@ from ssn_agent.bundles.settings import ChannelSettings
 from ssn_agent.capture.settings import SOURCES, Region, Source, check_binds
 from ssn_agent.errors import SettingsError
 from ssn_agent.inference.challenge_settings import ChallengeSettings
-from ssn_agent.inference.settings import DriftSettings, FitnessSettings, InferenceSettings
+from ssn_agent.inference.settings import (
+    DriftSettings,
+    FitnessSettings,
+    InferenceSettings,
+    KeepSettings,
+)
 from ssn_agent.labels.settings import HttpSettings
 from ssn_agent.ledger.settings import RetentionSettings
 from ssn_agent.metrics.settings import MetricsSettings
-from ssn_agent.section import Secret, Section
+from ssn_agent.publish.settings import BrokerSettings
+from ssn_agent.section import Section
 from ssn_agent.supervisor.settings import MemorySettings
 from ssn_contract.manifest import Name
 from ssn_contract.messages import Product
@@ -57,35 +62,6 @@ _SECRETS: Any = {
 }
 
 
-class BrokerSettings(Section):
-    """Where verdicts go."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
-    username: str | None = None
-    password: Secret | None = None
-    tls: bool = False
-    ca_file: FilePath | None = None
-    cert_file: FilePath | None = None
-    key_file: FilePath | None = None
-    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
-    inflight: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Messages under way at once, at most; a broker may allow fewer."""
-
-    @model_validator(mode="after")
-    def _certificates_go_with_tls(self) -> "BrokerSettings":
-        if (self.ca_file or self.cert_file or self.key_file) and not self.tls:
-            msg = "certificates are set but tls is not; set broker.tls = true"
-            raise ValueError(msg)
-        if (self.cert_file is None) != (self.key_file is None):
-            msg = "cert_file and key_file go together"
-            raise ValueError(msg)
-        if self.password is not None and self.username is None:
-            msg = "password is set but username is not; set both"
-            raise ValueError(msg)
-        return self
-
-
 class Judge(Section):
     """What judges parts."""
 
@@ -100,6 +76,8 @@ class CameraSettings(Judge):
     """A camera, what judges its frames, and how."""
 
     source: Source
+    mode: Literal["judge", "collect"] = "judge"
+    """collect: all pictures are kept, and nothing is judged: every verdict is INVALID(no_model)."""
     products: Annotated[dict[Product, Judge], Field(max_length=64, default_factory=dict)]
     """What judges a part whose trigger names its product; without any, the camera's own judges them
     all. A product that is not among them is INVALID(no_model)."""
@@ -119,6 +97,15 @@ class CameraSettings(Judge):
     drift: DriftSettings = DriftSettings()
     challenge: ChallengeSettings | None = None
     """None: verdicts are not challenged."""
+    keep: KeepSettings = KeepSettings()
+
+    @model_validator(mode="after")
+    def _collect_without_a_judge(self) -> "CameraSettings":
+        named = [j for j in self.judges if j.bundle is not None or j.follow is not None]
+        if self.mode == "collect" and named:
+            msg = 'mode = "collect" judges nothing, but a bundle is named; remove one of the two'
+            raise ValueError(msg)
+        return self
 
     def judge_of(self, product: str | None) -> Judge | None:
         """Return what judges a part of this product; None: nothing does."""

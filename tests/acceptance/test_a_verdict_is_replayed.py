@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import cv2
 import pytest
@@ -17,9 +16,6 @@ import pytest
 from ssn_agent.demo.line import draw_part
 from ssn_agent.frames.pixels import read_image
 from ssn_agent.inference.engines.available import REFERENCE, why_not
-from ssn_agent.inference.image_files import image_path
-from ssn_agent.ledger.runtime_facts import runtime_facts
-from ssn_agent.settings import load_settings
 from support.agent import station
 from support.mosquitto import running_mosquitto
 
@@ -70,34 +66,17 @@ def record(folder: Path, engine: str) -> None:
     for i, defect in enumerate(DEFECTS):
         assert cv2.imwrite(str(folder / "parts" / f"{i}.png"), draw_part(i, defect).image)
     source = {"kind": "folder", "path": str(folder / "parts")}
-    camera = {"source": source, "bundle": DEMO, "roi": ROI, "min_defect_area_px": 9}
+    camera = {
+        "source": source,
+        "bundle": DEMO,
+        "roi": ROI,
+        "min_defect_area_px": 9,
+        "keep": {"pass_share": 1.0},
+    }
     with running_mosquitto(folder) as broker, station(folder, broker.port, **camera) as agent:
         agent.top["inference"] = {"engine": engine, "threads": 1}
         agent.camera["fitness"] = {"frozen_after": 0, "checks": []}  # it judges a part of each
         agent.run_once()
-    _keep_pictures_and_facts(folder, engine)
-
-
-def _keep_pictures_and_facts(folder: Path, engine: str) -> None:
-    """Write what the agent keeps by its policy: what the model saw, and what the engine ran on."""
-    kept = Kept(folder, lambda: (0, "", ""))
-    rows = kept.query(
-        "SELECT t.id, sequence, epoch FROM triggers t JOIN streams s ON s.id = stream_id"
-    )
-    for trigger, sequence, epoch in rows:
-        path = image_path(folder / "data" / "images", "left", UUID(epoch), sequence)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame = read_image(kept.folder / "parts" / f"{sequence - 1}.png")
-        rows_, columns = slice(ROI["y"], ROI["y"] + ROI["height"]), slice(40, 40 + ROI["width"])
-        assert cv2.imwrite(str(path), frame[rows_, columns])
-        kept.query("UPDATE verdicts SET image_file = ? WHERE trigger_id = ?", str(path), trigger)
-    facts = runtime_facts(engine, load_settings(kept.config))
-    kept.query(
-        "INSERT INTO model_events (event_id, at, step, camera, bundle_digest, figures) "
-        "SELECT ?, min(decided_at), 'in_force', 'left', max(bundle_digest), ? FROM verdicts",
-        uuid4().hex,
-        json.dumps(facts),
-    )
 
 
 @pytest.fixture(scope="module")

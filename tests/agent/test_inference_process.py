@@ -21,7 +21,7 @@ from ssn_agent.frames.layout import Accepted, Captured, Outcome
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
-from ssn_agent.inference import heatmap_writer
+from ssn_agent.inference import image_writer
 from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.process import Inference
 from ssn_agent.ledger.status import station_status
@@ -89,7 +89,7 @@ class StalledDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.goes_on = threading.Event()
-        monkeypatch.setattr(heatmap_writer, "write_atomically", self._write)
+        monkeypatch.setattr(image_writer, "write_atomically", self._write)
 
     def _write(self, path: Path, data: bytes, *, synced: bool) -> None:
         assert self.goes_on.wait(20)
@@ -117,7 +117,7 @@ def test_a_disk_that_does_not_keep_up_costs_pictures_and_neither_memory_nor_verd
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(heatmap_writer, "MAX_WAITING", 2)
+    monkeypatch.setattr(image_writer, "MAX_WAITING", 2)
     disk = StalledDisk(monkeypatch)
     lane = Lane(tmp_path, runtime, bundle=bundle)
     results = [lane.result(lane.frame(SPOT)) for _ in range(5)]
@@ -137,7 +137,7 @@ def test_a_heatmap_that_cannot_be_written_costs_the_picture_and_not_the_verdict_
     assert lane.result(sequence).outcome is Outcome.FAIL
     lane.inference.close()
     told = capsys.readouterr().out
-    assert "heatmap not written" in told
+    assert "image not written" in told
     assert str(lane.heatmap(sequence)) in told
 
 

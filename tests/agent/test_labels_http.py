@@ -23,10 +23,11 @@ from starlette.types import Message
 
 from ssn_agent.errors import SettingsError
 from ssn_agent.frames.layout import Outcome
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.labels import openapi
 from ssn_agent.labels.api import Routes, make_api
 from ssn_agent.labels.guard import TOLD_EVERY_S, Guard
+from ssn_agent.labels.pictures import PictureRoutes
 from ssn_agent.labels.process import NICE, PAUSE_S
 from ssn_agent.labels.server import CONNECTION_S
 from ssn_agent.labels.settings import HttpSettings
@@ -44,7 +45,7 @@ from support.waiting import wait_until
 
 DOCUMENT = json.loads(openapi.DOCUMENT.read_text("utf-8"))
 ROUTES = [(method.upper(), path) for path, ways in DOCUMENT["paths"].items() for method in ways]
-PNG = b"\x89PNG\r\n\x1a\n heatmap"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 400  # more than a chunk
 PARTS = [Outcome.PASS, Outcome.FAIL, Outcome.PASS]
 
 
@@ -63,7 +64,8 @@ def ledger(folder: Path) -> Iterator[Ledger]:
     with fed_ledger(folder, free_port(), http=http) as made:
         made.start()
         for outcome in PARTS:
-            sequence = made.part(outcome, heatmap=outcome is Outcome.FAIL)
+            failed = outcome is Outcome.FAIL
+            sequence = made.part(outcome, heatmap=failed, image=failed)
             wait_until(lambda number=sequence: made.committed(number), 60, "not committed")  # type: ignore[misc]  # bound at once
         yield made
 
@@ -117,27 +119,39 @@ def test_verdicts_are_listed_filtered_and_paged_as_the_ledger_has_them(api: Http
     failed = api.ask("GET", "/v1/verdicts?verdict=FAIL&camera=left&model=brightness").json
     assert [e["sequence"] for e in failed["entries"]] == [2]
     assert api.ask("GET", "/v1/verdicts?camera=right").json == {"entries": [], "next": None}
-    for wrong in ("limit=501", "limit=0", "colour=red", "since=yesterday", "before=-1"):
+    for wrong in (
+        "limit=501",
+        "limit=0",
+        "colour=red",
+        "since=yesterday",
+        "before=-1",
+        "labelled=some",
+    ):
         refused = api.ask("GET", f"/v1/verdicts?{wrong}")
         assert refused.status == 422
         assert wrong.partition("=")[0] in refused.json["problem"]
 
 
-def test_a_verdict_comes_with_its_regions_and_its_heatmap(api: HttpApi, ledger: Ledger) -> None:
+@pytest.mark.parametrize("name", ["heatmap", "image"])
+def test_a_verdict_comes_with_its_regions_and_its_pictures(
+    api: HttpApi, ledger: Ledger, name: str
+) -> None:
     one = filled("/v1/verdicts/{camera}/{epoch}/{sequence}", ledger)
     found = api.ask("GET", one).json
     assert (found["verdict"], len(found["regions"]), found["defects"]) == ("FAIL", 1, 1)
-    assert api.ask("GET", f"{one}/heatmap").status == 404  # not written yet
+    assert api.ask("GET", f"{one}/{name}").status == 404  # not written yet
     epoch = ledger.journal.header.epoch
-    file = heatmap_path(ledger.settings.heatmap_dir, "left", epoch, 2)
+    settings = ledger.settings
+    root = {"heatmap": settings.heatmap_dir, "image": settings.image_dir}[name]
+    file = image_path(root, "left", epoch, 2)
     file.parent.mkdir(parents=True)
     file.write_bytes(PNG)
-    picture = api.ask("GET", f"{one}/heatmap")
+    picture = api.ask("GET", f"{one}/{name}")
     assert (picture.status, picture.headers["content-type"], picture.body) == (
         *(200, "image/png"),
         PNG,
     )
-    assert api.ask("GET", one.removesuffix("2") + "3/heatmap").status == 404
+    assert api.ask("GET", one.removesuffix("2") + f"3/{name}").status == 404
 
 
 @pytest.mark.parametrize(
@@ -148,6 +162,8 @@ def test_a_verdict_comes_with_its_regions_and_its_heatmap(api: HttpApi, ledger: 
         "/v1/verdicts/left/..%2f..%2f/2/heatmap",
         "/v1/verdicts/left/{epoch}/..%2f..%2fledger.sqlite/heatmap",
         "/v1/verdicts/left/{epoch}/2%00/heatmap",
+        "/v1/verdicts/..%2f..%2fetc/{epoch}/2/image",
+        "/v1/verdicts/left/{epoch}/..%2f..%2fledger.sqlite/image",
         "/v1/../../etc/passwd",
         "//etc/passwd",
         "/openapi.json",
@@ -175,6 +191,9 @@ def test_a_label_is_kept_when_it_is_answered_and_once(
     differing = api.ask("GET", "/v1/disagreements?camera=left").json["entries"]
     assert [(d["between"], d["labels"][0]["sequence"]) for d in differing] == [(["verdict"], 1)]
     assert api.ask("GET", "/v1/verdicts?limit=3").json["entries"][2]["label"] == "bad"
+    for labelled, numbers in (("true", [1]), ("false", [3, 2])):
+        found = api.ask("GET", f"/v1/verdicts?labelled={labelled}").json["entries"]
+        assert [e["sequence"] for e in found] == numbers
 
 
 @pytest.mark.parametrize(
@@ -310,7 +329,9 @@ def test_a_question_that_takes_too_long_is_given_up_and_said(
     monkeypatch.setattr("ssn_agent.ledger.database.STEPS_BETWEEN_LOOKS", 1)
     engine = open_database(ledger.settings.ledger_path, read_only=True, limit_s=0.0)
     nothing = LabelAnswer(status="unavailable")
-    api = make_api(Routes(engine, "", ledger.settings.heatmap_dir, lambda _: nothing))
+    folder = ledger.settings.heatmap_dir
+    pictures = PictureRoutes(engine, "", folder, folder)
+    api = make_api(Routes(engine, pictures, lambda _: nothing))
     answer = TestClient(api).get("/v1/verdicts")
     assert answer.status_code == 503
     assert "takes too long" in answer.json()["problem"]

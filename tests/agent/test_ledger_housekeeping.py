@@ -11,17 +11,18 @@ import pytest
 
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Decision, Outcome
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.ledger import housekeeping
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.deletion import AT_ONCE, Deletion
 from ssn_agent.ledger.housekeeping import ImageRetention, VerdictRetention
 from ssn_agent.ledger.images import ImageFolders
-from ssn_agent.ledger.retention import GRACE_S, SPARE_BYTES
+from ssn_agent.ledger.retention import GRACE_S, SPARE_BYTES, Disk
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
 from ssn_contract.messages import LabelCounts
-from support.labelled import label_writer, said
+from support.labelled import label_writer, said, write_verdicts
 from support.ledgers import decided, open_writer, rows, settings_in
 from support.records import EPOCH, FRAME, judged, new_journal
 
@@ -219,6 +220,24 @@ def images(settings: Settings) -> list[str]:
     return sorted(path.stem for path in settings.heatmap_dir.rglob("*.png"))
 
 
+def write_pictures(
+    settings: Settings, folder: Path, ages_days: Sequence[float], labelled: Sequence[int]
+) -> None:
+    """Commit a FAIL for each age whose picture of 1 MiB is kept, and label some."""
+    write_verdicts(settings, folder / "kept.journal", [Outcome.FAIL] * len(ages_days))
+    for number, age in enumerate(ages_days, start=1):
+        path = image_path(settings.image_dir, "left", EPOCH, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0" * 2**20)
+        at_ns = int(time.time_ns() - age * DAY_NS)
+        os.utime(path, ns=(at_ns, at_ns))
+    label_writer(settings).write([said(number, "bad") for number in labelled])
+
+
+def pictures(settings: Settings) -> list[int]:
+    return sorted(int(path.stem) for path in settings.image_dir.rglob("*.png"))
+
+
 def retention_of(settings: Settings, **values: float) -> ImageRetention:
     given = {"min_free_percent": 0, **values}
     kept_settings = settings.retention.model_copy(update=given)
@@ -290,3 +309,58 @@ def test_images_are_deleted_in_a_thread_while_turns_go_on(
         longest_s = max(longest_s, time.monotonic() - before)
     assert images(settings) == []
     assert longest_s < 0.15  # the pauses alone take 0.2 s
+
+
+def test_pictures_go_by_age_but_for_those_that_people_have_labelled(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(settings, tmp_path, [9, 8, 7, 3, 2], labelled=[2, 4])
+    retention = retention_of(settings, image_days=5)
+    retention.look()
+    assert pictures(settings) == [2, 4, 5]
+    retention.look()
+    monkeypatch.setattr(retention, "_labelled", lambda: pytest.fail("asked again"))
+    retention.look()  # nothing has changed: the old one that stays costs no look
+    assert pictures(settings) == [2, 4, 5]
+
+
+def test_beyond_their_share_the_oldest_pictures_go_first_and_labelled_ones_last(
+    settings: Settings, tmp_path: Path
+) -> None:
+    write_pictures(settings, tmp_path, [9, 8, 7, 6, 5], labelled=[1, 3])
+    retention = retention_of(settings, image_gib=3 / 1024)
+    retention.look()
+    assert pictures(settings) == [1, 3, 5]
+    retention.settings = retention.settings.model_copy(update={"image_gib": 1 / 1024})
+    retention.look()
+    assert pictures(settings) == [3]
+
+
+def test_on_a_short_disk_heatmaps_go_before_pictures(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(settings, tmp_path, [2, 1], labelled=[1])
+    for number in (1, 2, 3):
+        image(settings, f"000000/{number}.png", 2**20, age_days=0)
+    total = 100 * 2**20
+
+    def disk(_: Path) -> Disk:
+        held = sum(p.stat().st_size for p in settings.data_dir.rglob("*.png"))
+        return Disk(total, total - held)
+
+    monkeypatch.setattr(housekeeping, "_disk", disk)
+    left = []
+    for percent in (98, 96.5, 98.5, 99.5):  # of 5 MiB in all
+        retention_of(settings, min_free_percent=percent).look()
+        left.append((len(images(settings)), pictures(settings)))
+    assert left == [(0, [1, 2]), (0, [1, 2]), (0, [1]), (0, [])]
+
+
+def test_while_the_ledger_cannot_be_read_no_picture_is_taken_for_one_without_a_label(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pictures(settings, tmp_path, [9], labelled=[1])
+    settings.ledger_path.rename(tmp_path / "away")
+    retention_of(settings, image_days=5).look()
+    assert pictures(settings) == [1]
+    assert "old images are not deleted" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import pytest
 from ssn_agent.atomic import write_atomically
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.ledger.process import LedgerProcess
 from ssn_agent.ledger.seal import break_seal
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S
@@ -43,7 +43,7 @@ def test_a_heatmap_follows_its_verdict_and_one_whose_writer_was_killed_holds_not
         expected = [(lost, "FAIL", True), (late, "FAIL", True)]
         wait_until(lambda: verdicts(subscriber) == expected, 10, "verdicts wait for heatmaps")
         epoch = ledger.journal.header.epoch
-        picture = heatmap_path(ledger.settings.heatmap_dir, "left", epoch, late)
+        picture = image_path(ledger.settings.heatmap_dir, "left", epoch, late)
         picture.parent.mkdir(parents=True)
         write_atomically(picture, b"late")
 

@@ -11,7 +11,7 @@ import pytest
 
 from ssn_agent.atomic import write_atomically
 from ssn_agent.frames.layout import Accepted, Outcome
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from support.ledger_process import Ledger, fed_ledger, verdicts
 from support.ledgers import rows
 from support.mosquitto import Mosquitto, Subscriber, free_port
@@ -69,7 +69,7 @@ def test_a_message_whose_picture_was_too_old_is_noted_as_undeliverable(tmp_path:
     with fed_ledger(tmp_path, broker.port) as ledger:
         sequence = ledger.part(Outcome.FAIL, heatmap=True)
         epoch = ledger.journal.header.epoch
-        picture = heatmap_path(ledger.settings.heatmap_dir, "left", epoch, sequence)
+        picture = image_path(ledger.settings.heatmap_dir, "left", epoch, sequence)
         picture.parent.mkdir(parents=True)
         picture.write_bytes(b"picture")
         long_ago = time.time() - 31 * 86_400

@@ -10,8 +10,8 @@ from ssn_agent.ledger.retention import (
     SPARE_BYTES,
     Disk,
     LedgerSize,
+    bytes_to_free,
     early_alarm,
-    image_bytes_to_free,
     must_shrink,
 )
 from ssn_agent.ledger.settings import RetentionSettings
@@ -29,7 +29,7 @@ SHORT = Disk(100 * GIB, 9 * GIB)
 def test_images_go_beyond_their_share_and_as_far_as_the_disk_is_short(
     disk: Disk, held_gib: float, to_free_gib: float
 ) -> None:
-    found = image_bytes_to_free(disk, int(held_gib * GIB), SETTINGS)
+    found = bytes_to_free(disk, int(held_gib * GIB), SETTINGS.heatmap_gib, SETTINGS)
     assert found == pytest.approx(to_free_gib * GIB, abs=1)
 
 

@@ -13,6 +13,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.ledger.status import model_in_force, station_status
 from ssn_agent.ledger.stream import follow
 from ssn_agent.ledger.verdicts import utc
+from ssn_agent.settings import Settings
 from ssn_contract.drift import DriftStatus
 from ssn_contract.messages import InvalidReason, StationStatus
 from support.ledgers import open_writer, settings_in
@@ -84,7 +85,7 @@ def test_parts_in_a_row_without_a_pass_raise_an_alarm_until_one_passes(tmp_path:
     dark = Decision(Outcome.INVALID, InvalidReason.DARK, 1, 2)
     failed, passed = Decision(Outcome.FAIL, None, 1, 2), Decision(Outcome.PASS, None, 1, 2)
 
-    def alarms_after(*decisions: Decision) -> list[str]:
+    def alarms_after(*decisions: Decision, settings: Settings = settings) -> list[str]:
         with closing(new_journal(tmp_path / "left.journal", capacity=64)) as journal:
             stream = follow(journal, open_writer(settings))
             for decision in decisions:
@@ -107,6 +108,10 @@ def test_parts_in_a_row_without_a_pass_raise_an_alarm_until_one_passes(tmp_path:
     (alarm,) = alarms_after(passed, *[failed] * 8, *[dark] * 12)
     assert "left: no PASS among the last 20 parts: INVALID(dark) 12, FAIL 8" in alarm
     assert alarms_after(*[failed] * 30, passed) == []
+    # What judges nothing says so in an alarm of its own.
+    camera = {"source": settings.cameras["left"].source, "mode": "collect"}
+    collecting = settings_in(tmp_path, cameras={"left": camera})
+    assert alarms_after(*[failed] * 30, settings=collecting) == []
 
 
 @pytest.mark.parametrize(("since", "alarms"), [(None, 0), (utc(1), 1)])

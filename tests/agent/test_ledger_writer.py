@@ -17,7 +17,7 @@ from ssn_agent.ledger.verdicts import Decided, utc
 from ssn_agent.ledger.writer import Counts, LedgerWriter
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
-from ssn_contract.messages import InvalidReason, Verdict
+from ssn_contract.messages import ImageRef, InvalidReason, Verdict
 from support.ledgers import decided, open_writer, rows, settings_in
 from support.records import DIGEST, EPOCH, FRAME, START_UTC_NS, judged, new_journal, trigger
 
@@ -78,6 +78,20 @@ def test_a_fail_leaves_its_trigger_verdict_defects_and_two_messages(
     assert second[0] == "ssn/v1/site/line/station/left/heatmap/1"
     assert second[1] is None
     assert second[2] == str(settings.heatmap_dir / "left" / str(EPOCH) / "000000" / "1.png")
+
+
+@pytest.mark.parametrize("reason", [None, InvalidReason.NO_MODEL, InvalidReason.LATE])
+def test_a_picture_that_is_kept_is_named_by_its_verdict_and_its_row_whatever_the_verdict(
+    settings: Settings, writer: LedgerWriter, journal: Journal, reason: InvalidReason | None
+) -> None:
+    result = judged(Outcome.FAIL if reason is None else Outcome.INVALID, image=True)
+    item = closed(settings, journal, Result(**{**vars(result), "reason": reason}))
+    writer.write([item], Delivery())
+    file = str(settings.image_dir / "left" / str(EPOCH) / "000000" / "1.png")
+    x, y, width, height = result.region
+    assert item.message.image == ImageRef(file=file, x=x, y=y, width=width, height=height)
+    assert rows(settings, "SELECT image_file FROM verdicts") == [(file,)]
+    assert rows(settings, "SELECT count(*) FROM outbox") == [(1,)]  # no message of its own
 
 
 def test_a_fail_without_a_region_owns_the_row_of_its_peak(

@@ -11,7 +11,7 @@ from ssn_agent.errors import BrokerError
 from ssn_agent.publish import certificates as module
 from ssn_agent.publish.certificates import Certificates, load
 from ssn_agent.publish.events import Connected
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 from support.certificates import Authority, Plant, encrypted
 from support.line import WILL, Line
 from support.mosquitto import Subscriber

@@ -13,7 +13,7 @@ import pytest
 from ssn_agent.errors import BrokerError
 from ssn_agent.publish.events import Connected, Disconnected
 from ssn_agent.publish.mqtt import BrokerLink
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 from support.line import WILL, Line
 from support.mosquitto import Mosquitto, Subscriber, free_port, program, running_mosquitto
 from support.waiting import wait_until

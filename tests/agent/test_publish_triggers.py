@@ -13,8 +13,8 @@ from ssn_agent.frames.layout import SPILL_RECORDS
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.publish.events import Arrived, Subscribed
 from ssn_agent.publish.mqtt import BrokerLink
+from ssn_agent.publish.settings import BrokerSettings
 from ssn_agent.publish.triggers import MAX_WAITING, TriggerForwarder
-from ssn_agent.settings import BrokerSettings
 from ssn_contract.topics import Station, Topics
 from support.capture import CaptureProcess, Input, capture_process
 from support.mosquitto import Mosquitto, program

@@ -256,5 +256,18 @@ def test_the_digest_names_what_bears_on_a_verdict_and_no_secret(config: Path) ->
     assert load_settings(config, changed).digest == with_secret
 
 
+@pytest.mark.parametrize(
+    "judge", ['bundle = "/b.ssn"', 'follow = "screws"', 'products = { m6 = { bundle = "/b.ssn" } }']
+)
+def test_a_camera_that_collects_names_no_bundle_for_it_would_not_judge(
+    config: Path, judge: str
+) -> None:
+    left = "[cameras.left]\n"
+    text = SOUND.replace(left, f'{left}mode = "collect"\n{judge}\n')
+    assert "cameras.left: Value error, mode = " in refused(config, text)
+    config.write_text(SOUND.replace(left, f'{left}mode = "collect"\n'))
+    assert load_settings(config).cameras["left"].mode == "collect"
+
+
 def test_a_schema_can_be_made_of_them() -> None:
     assert Settings.model_json_schema()["properties"]["cameras"]

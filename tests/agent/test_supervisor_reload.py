@@ -22,9 +22,12 @@ def settings(cameras: dict[str, Any] | None = None, **changes: Any) -> Settings:
     return Settings.model_validate({"cameras": cameras or {"left": CAMERA}, **changes})
 
 
-def test_thresholds_checks_the_level_of_the_log_and_retention_change_at_run_time() -> None:
+def test_thresholds_checks_what_is_kept_the_level_of_the_log_and_retention_change_at_run_time() -> (
+    None
+):
     fitness = {"checks": ["dark"], "frozen_after": 3}
-    camera = {**CAMERA, "threshold": 0.625, "alarm_after": 5, "fitness": fitness}
+    own = {"threshold": 0.625, "alarm_after": 5, "fitness": fitness, "keep": {"near": 0.25}}
+    camera = {**CAMERA, **own}
     wanted = settings({"left": camera}, log_level="debug", retention={"heatmap_gib": 5})
     found = reload(settings(), wanted)
     assert found.settings == wanted
@@ -32,6 +35,7 @@ def test_thresholds_checks_the_level_of_the_log_and_retention_change_at_run_time
         "cameras.left.alarm_after",
         "cameras.left.fitness.checks",
         "cameras.left.fitness.frozen_after",
+        "cameras.left.keep.near",
         "cameras.left.threshold",
         "log_level",
         "retention.heatmap_gib",
@@ -48,6 +52,7 @@ def test_thresholds_checks_the_level_of_the_log_and_retention_change_at_run_time
         (settings({"left": CAMERA, "right": CAMERA}), "cameras.right"),
         (settings({"right": CAMERA}), "cameras.left"),
         (settings({"left": {**CAMERA, "bundle": "/b.ssn"}}), "cameras.left.bundle"),
+        (settings({"left": {**CAMERA, "mode": "collect"}}), "cameras.left.mode"),
         (settings(inference={"threads": 3}), "inference.threads"),
     ],
 )

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 from support.line import Line
 from support.mosquitto import Mosquitto, answers, free_port, program, running_mosquitto
 from support.waiting import wait_until

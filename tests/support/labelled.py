@@ -18,7 +18,7 @@ from support.records import EPOCH, FRAME, LATE, judged, new_journal, trigger
 def write_verdicts(
     settings: Settings, journal_file: Path, outcomes: Sequence[Outcome]
 ) -> list[Verdict]:
-    """Commit a verdict of camera `left` for each outcome, numbered from 1; a FAIL has a heatmap."""
+    """Commit a verdict of camera `left` for each outcome, numbered from 1; a FAIL has images."""
     writer = open_writer(settings)
     writer.open_stream("left", EPOCH)
     journal = new_journal(journal_file, capacity=max(8, len(outcomes)))
@@ -27,7 +27,8 @@ def write_verdicts(
         sequence = journal.accept(trigger(part_id=f"part-{number}"))
         journal.capture(sequence, FRAME)
         is_judged = outcome is not Outcome.INVALID
-        result = judged(outcome, heatmap=outcome is Outcome.FAIL) if is_judged else LATE
+        failed = outcome is Outcome.FAIL
+        result = judged(outcome, heatmap=failed, image=failed) if is_judged else LATE
         journal.finish(sequence, result)
         entry = journal.read(sequence)
         assert entry is not None

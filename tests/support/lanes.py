@@ -12,7 +12,7 @@ from ssn_agent.frames.layout import Accepted, Captured, Result
 from ssn_agent.frames.pixel_format import PixelFormat
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.inference.process import Inference
 from ssn_agent.settings import Settings
 from support.ledgers import settings_in
@@ -74,4 +74,7 @@ class Lane:
         return found
 
     def heatmap(self, sequence: int) -> Path:
-        return heatmap_path(self.settings.heatmap_dir, "left", EPOCH, sequence)
+        return image_path(self.settings.heatmap_dir, "left", EPOCH, sequence)
+
+    def picture(self, sequence: int) -> Path:
+        return image_path(self.settings.image_dir, "left", EPOCH, sequence)

@@ -52,13 +52,22 @@ class Ledger:
         self.process.send_signal(how)
         return self.process.wait(60)  # an orderly end waits for deadline, disk and broker
 
-    def part(self, outcome: Outcome, deadline_s: float = 60.0, *, heatmap: bool = False) -> int:
+    def part(
+        self,
+        outcome: Outcome,
+        deadline_s: float = 60.0,
+        *,
+        heatmap: bool = False,
+        image: bool = False,
+    ) -> int:
         """Let a part come, and be judged at once."""
         now = time.monotonic_ns()
         deadline = now + int(deadline_s * 1e9)
         sequence = self.journal.accept(Accepted(now, time.time_ns(), deadline, None, None))
         self.journal.capture(sequence, FRAME)
-        self.journal.finish(sequence, judged(outcome, time.monotonic_ns(), heatmap=heatmap))
+        self.journal.finish(
+            sequence, judged(outcome, time.monotonic_ns(), heatmap=heatmap, image=image)
+        )
         return sequence
 
     def committed(self, sequence: int) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.publish.events import Acknowledged, Connected, Disconnected, Event
 from ssn_agent.publish.mqtt import BrokerLink
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 from support.waiting import wait_until
 
 WILL = "ssn/v1/site/line/station/status"

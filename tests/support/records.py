@@ -23,7 +23,9 @@ def trigger(at_ns: int = 0, part_id: str | None = "part-1") -> Accepted:
     return Accepted(at_ns, START_UTC_NS + at_ns, at_ns + DEADLINE_NS, part_id, None)
 
 
-def judged(outcome: Outcome, at_ns: int = 10, *, heatmap: bool = False) -> Result:
+def judged(
+    outcome: Outcome, at_ns: int = 10, *, heatmap: bool = False, image: bool = False
+) -> Result:
     """Return a result that the brightness bundle could have given."""
     failed = outcome is Outcome.FAIL
     return Result(
@@ -38,6 +40,7 @@ def judged(outcome: Outcome, at_ns: int = 10, *, heatmap: bool = False) -> Resul
         bundle_version="1.0.0",
         engine="onnxruntime-cpu/fp32",
         heatmap=heatmap,
+        image=image,
         region=(0, 0, FRAME.width, FRAME.height),
         defects=(DEFECT,) if failed else (),
         defect_count=1 if failed else 0,

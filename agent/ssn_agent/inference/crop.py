@@ -44,20 +44,29 @@ def cropped(frame: Pixels, pixel_format: PixelFormat, region: Region) -> Pixels:
     of a Bayer pattern [H, W] with the very values that turning the whole frame would give. Raises
     ImageError where a pattern is too small to tell colours.
     """
-    rows = slice(region.y, region.y + region.height)
-    columns = slice(region.x, region.x + region.width)
-    if pixel_format in _TO_RGB:
-        return cv2.cvtColor(frame[rows, columns], _TO_RGB[pixel_format]).astype(
-            np.uint8, copy=False
-        )
-    if not pixel_format.is_bayer:
-        return frame[rows, columns]
-    if min(frame.shape) < MIN_BAYER_PX:
+    if pixel_format.is_bayer and min(frame.shape) < MIN_BAYER_PX:
         height, width = frame.shape
         raise ImageError(f"a Bayer pattern of {width} x {height}; it begins at {MIN_BAYER_PX}")
-    # From an even row and column on: there the pattern begins as the frame's does.
-    top, left = (max(0, start - _MARGIN_PX) // 2 * 2 for start in (region.y, region.x))
-    around = frame[top : rows.stop + _MARGIN_PX, left : columns.stop + _MARGIN_PX]
-    colours = cv2.cvtColor(around, _BAYER_TO_RGB[pixel_format])
-    y, x = region.y - top, region.x - left
-    return colours[y : y + region.height, x : x + region.width].astype(np.uint8, copy=False)
+    part, within = around(frame, pixel_format, region)
+    if pixel_format in _TO_RGB:
+        return cv2.cvtColor(part, _TO_RGB[pixel_format]).astype(np.uint8, copy=False)
+    if not pixel_format.is_bayer:
+        return part
+    colours = cv2.cvtColor(part, _BAYER_TO_RGB[pixel_format])
+    rows = slice(within.y, within.y + within.height)
+    columns = slice(within.x, within.x + within.width)
+    return colours[rows, columns].astype(np.uint8, copy=False)
+
+
+def around(frame: Pixels, pixel_format: PixelFormat, region: Region) -> tuple[Pixels, Region]:
+    """Return a view of what `cropped` looks at, and where the region lies in it.
+
+    Cropping that part gives the very values that cropping the frame does.
+    """
+    margin = _MARGIN_PX if pixel_format.is_bayer else 0
+    left, top = region.x, region.y
+    if pixel_format.is_bayer:  # from an even row and column on: there the pattern begins
+        left, top = (max(0, start - margin) // 2 * 2 for start in (left, top))
+    bottom, right = region.y + region.height + margin, region.x + region.width + margin
+    within = Region(x=region.x - left, y=region.y - top, width=region.width, height=region.height)
+    return frame[top:bottom, left:right], within

@@ -13,10 +13,11 @@ from ssn_agent.frames.notes import ModelNote
 from ssn_agent.frames.pixels import Pixels
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference.challenger import Challenger
-from ssn_agent.inference.crop import cropped, judged_region
+from ssn_agent.inference.crop import around, cropped, judged_region
 from ssn_agent.inference.drift import Figures
 from ssn_agent.inference.drift_watch import DriftWatch
 from ssn_agent.inference.fitness import Fitness
+from ssn_agent.inference.image_writer import Picture
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.repeats import Repeats
 from ssn_agent.log import logger
@@ -94,11 +95,28 @@ class Lane:
         size = region.height, region.width
         figures = self.drift.look(self._fitness, image, size, self.settings.drift)
         product = entry.accepted.product if self.settings.products else None
-        return Waiting(self, entry.sequence, deadline_ns, region, product, figures)
+        return Waiting(self, entry.sequence, deadline_ns, region, captured, product, figures)
 
     def unfit(self, image: Pixels, height: int, width: int) -> InvalidReason | None:
         """Say why a picture of the network's size, resized from this one, is not judged."""
         return self._fitness.unfit(image, height, width)
+
+    def collect(self, entry: Entry, captured: Captured) -> Region | InvalidReason:
+        """Say what of a frame is kept, in a camera that judges nothing, or why nothing is."""
+        if time.monotonic_ns() > entry.accepted.deadline_monotonic_ns:
+            return InvalidReason.LATE
+        try:
+            return judged_region(self.settings.roi, captured.height, captured.width)
+        except ImageError as error:
+            logger().warning("frame not kept", camera=self.name, problem=str(error))
+            return InvalidReason.UNREADABLE
+
+    def picture(self, captured: Captured, region: Region) -> Picture:
+        """Return what the model saw of a frame, before it was resized; it lies in the slot."""
+        size = captured.height, captured.width
+        frame = self.slots.view(captured.slot, *size, captured.pixel_format)
+        part, within = around(frame, captured.pixel_format, region)
+        return Picture(part, captured.pixel_format, within)
 
     @property
     def _frozen_after(self) -> int:
@@ -119,6 +137,7 @@ class Waiting:
     sequence: int
     deadline_ns: int
     region: Region
+    captured: Captured
     product: str | None
     """By which it is judged; None: by the camera's own bundle."""
     figures: Figures

@@ -1,9 +1,10 @@
 """The inference process: `python -m ssn_agent.inference.process SETTINGS PARENT`.
 
 Takes frames from all cameras in turn, scores those that are fit to judge, writes the result into
-the journal, wakes the ledger process, and then has the heatmap written. It owns nothing that
-outlives it: after its death the next one finds in the journals which frames have no result yet. A
-heatmap that was not written by then is lost, and the ledger's outbox says so.
+the journal, wakes the ledger process, and then has heatmap and picture written. It owns nothing
+that outlives it: after its death the next one finds in the journals which frames have no result
+yet. A heatmap that was not written by then is lost, and the ledger's outbox says so; who reads
+pictures knows that one may be missing.
 """
 
 import os
@@ -14,19 +15,18 @@ from pathlib import Path
 
 from ssn_agent.errors import AgentError, EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
-from ssn_agent.frames.journal import Journal
-from ssn_agent.frames.layout import Outcome, Result
+from ssn_agent.frames.journal import Entry, Journal
+from ssn_agent.frames.layout import Captured, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.inference.challenger import Challenger
 from ssn_agent.inference.choice import tidy
 from ssn_agent.inference.drift_watch import DriftWatch
-from ssn_agent.inference.heatmap_writer import HeatmapWriter
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.images import Images
 from ssn_agent.inference.lane import Lane, Waiting
 from ssn_agent.inference.model import Model
-from ssn_agent.inference.results import invalid, judged, outcome_of
+from ssn_agent.inference.results import collected, invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
 from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
@@ -49,7 +49,7 @@ class Inference:
         self._heart = Heartbeat(files.heartbeat("inference"))
         self._heart.beat()
         self._ledger = Ringer(files.ledger_bell)
-        self._heatmaps = HeatmapWriter()
+        self._images = Images(settings)
         self._models: dict[Path, Model] = {}
         self._lanes: deque[Lane] = deque()
         for name, camera in settings.cameras.items():
@@ -108,7 +108,7 @@ class Inference:
         for lane in self._lanes:
             if lane.challenge is not None:
                 lane.challenge.close()
-        self._heatmaps.close()
+        self._images.close()
 
     def turn(self) -> bool:
         """Judge one batch of the frames that wait; say whether there was any.
@@ -143,6 +143,8 @@ class Inference:
     def _take_model(self, lane: Lane) -> None:
         path = lane.settings.bundle
         message = "no bundle is set for this camera (cameras.NAME.bundle)"
+        if lane.settings.mode == "collect":
+            message = 'mode = "collect": pictures are kept, and nothing is judged'
         model = None if path is None else self._models.get(path)
         if path is not None and model is None:
             try:
@@ -196,6 +198,9 @@ class Inference:
             if lane.challenge is not None and entry.captured.reason is not None:
                 lane.challenge.take_uncaptured(entry, entry.captured.reason)
             if entry.captured.reason is None and entry.result is None:
+                if lane.settings.mode == "collect":
+                    self._collect(lane, entry, entry.captured)
+                    continue
                 blocked = lane.model is not None and _is_blocked(lane, entry.sequence)
                 found = (
                     InvalidReason.CHALLENGE if blocked else lane.prepare(entry, entry.captured, row)
@@ -204,6 +209,16 @@ class Inference:
                     return found
                 self._finish(lane, entry.sequence, invalid(found))
         return None
+
+    def _collect(self, lane: Lane, entry: Entry, captured: Captured) -> None:
+        """Keep the picture of a part that nothing judges."""
+        region = lane.collect(entry, captured)
+        if isinstance(region, InvalidReason):
+            self._finish(lane, entry.sequence, invalid(region))
+            return
+        picture = self._images.take(lane, captured, region)
+        self._finish(lane, entry.sequence, collected(region, image=picture is not None))
+        self._images.write(lane, entry.sequence, picture)
 
     def _score(self, model: Model, batch: list[Waiting]) -> None:
         try:
@@ -218,40 +233,35 @@ class Inference:
             self._conclude(waiting, model.scorer, scored)
 
     def _conclude(self, waiting: Waiting, scorer: Scorer, scored: Scored) -> None:
-        """Give the result first, then the heatmap: no verdict waits for a picture."""
+        """Give the result first, then the images: no verdict waits for one."""
         lane, sequence = waiting.lane, waiting.sequence
         if _is_blocked(lane, sequence):  # by a part that was in the batch before it
             self._finish(lane, sequence, invalid(InvalidReason.CHALLENGE))
             return
-        draws = self._draws(lane, outcome_of(scored, lane.settings))
+        outcome = outcome_of(scored, lane.settings)
+        heatmap = self._images.draw(lane, outcome, scored, scorer)
+        picture = None
+        if self._images.keeps(waiting, outcome, scored):
+            picture = self._images.take(lane, waiting.captured, waiting.region)
         result = judged(
             scored,
             scorer,
             lane.settings,
             waiting.region,
-            heatmap=draws,
+            heatmap=heatmap is not None,
+            image=picture is not None,
             settings_digest=self._digest,
         )
         self._finish(lane, sequence, result)
         waiting.watch(scorer.bundle, scored.score)
-        if draws:
-            epoch = lane.journal.header.epoch
-            path = heatmap_path(self._settings.heatmap_dir, lane.name, epoch, sequence)
-            self._heatmaps.write(path, scored.map, scorer.precision.map)
+        self._images.write(lane, sequence, heatmap)
+        self._images.write(lane, sequence, picture)
 
     def _finish(self, lane: Lane, sequence: int, result: Result) -> None:
         if lane.challenge is not None:
             lane.challenge.take_result(sequence, result)
         lane.journal.finish(sequence, result)
         self._ledger.ring()
-
-    def _draws(self, lane: Lane, outcome: Outcome) -> bool:
-        """Say whether a verdict gets a heatmap, and whether the disk keeps up with them."""
-        wanted = {"fail": outcome is Outcome.FAIL, "all": True, "none": False}
-        if wanted[lane.settings.heatmap] and not self._heatmaps.has_room:
-            logger().error("no heatmap", camera=lane.name, problem="the disk is too slow")
-            return False
-        return wanted[lane.settings.heatmap]
 
 
 def _is_blocked(lane: Lane, sequence: int) -> bool:

@@ -22,9 +22,10 @@ def judged(
     region: Region,
     *,
     heatmap: bool,
+    image: bool,
     settings_digest: str,
 ) -> Result:
-    """Return the result of a frame whose `region` was scored; `heatmap` promises its file."""
+    """Return the result of a frame whose `region` was scored, and promise its images' files."""
     outcome = outcome_of(scored, camera)
     defects: tuple[Defect, ...] = ()
     count = 0
@@ -44,6 +45,7 @@ def judged(
         bundle_version=scorer.bundle.manifest.version,
         engine=scorer.engine.name,
         heatmap=heatmap,
+        image=image,
         region=(region.x, region.y, region.width, region.height),
         defects=defects,
         defect_count=count,
@@ -53,3 +55,14 @@ def judged(
 def invalid(reason: InvalidReason) -> Result:
     """Return the result of a frame that cannot be judged."""
     return Result(Outcome.INVALID, reason, time.monotonic_ns())
+
+
+def collected(region: Region, *, image: bool) -> Result:
+    """Return the result of a part that nothing judges; `image` promises its picture."""
+    return Result(
+        Outcome.INVALID,
+        InvalidReason.NO_MODEL,
+        time.monotonic_ns(),
+        image=image,
+        region=(region.x, region.y, region.width, region.height),
+    )

@@ -56,6 +56,17 @@ class DriftSettings(Section):
     """Where no check looks at pictures (`fitness.checks`), each so manyth is measured."""
 
 
+class KeepSettings(Section):
+    """Which pictures are kept to be labelled, as the model saw them before they were resized."""
+
+    fail: bool = True
+    """Those of all FAIL."""
+    near: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Those whose score is no farther than this from the threshold."""
+    pass_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """This share of all PASS, taken at random; the same ones whenever it is asked."""
+
+
 class InferenceSettings(Section):
     """How the model is run."""
 

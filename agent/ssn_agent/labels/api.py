@@ -7,9 +7,7 @@ process. Filters with an unknown name are refused, so that a misspelt one never 
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -25,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from ssn_agent.errors import LedgerDamaged, LedgerError, LedgerTimeout, MessageError
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.labels.pictures import PictureRoutes
 from ssn_agent.ledger import label_query, query
 from ssn_agent.ledger.label_query import LabelFilter
 from ssn_agent.ledger.query import Filter
@@ -36,7 +34,6 @@ from ssn_contract.http import (
     Health,
     LabelAnswer,
     LabelPage,
-    LedgerEntryInFull,
     LedgerPage,
     Problem,
 )
@@ -46,7 +43,6 @@ from ssn_contract.messages import (
     InvalidReason,
     Label,
     PartId,
-    Sequence,
     Text,
     VerdictKind,
 )
@@ -102,6 +98,8 @@ class VerdictQuery(_Page):
     model: Text | Absent = None
     """A bundle's name, NAME-VERSION, or how its digest begins."""
     part: PartId | Absent = None
+    labelled: bool | Absent = None
+    """Whether anybody has labelled it."""
 
 
 class LabelQuery(_Page):
@@ -123,14 +121,12 @@ class Routes:
     def __init__(
         self,
         engine: Engine,
-        station: str,
-        heatmap_dir: Path,
+        pictures: PictureRoutes,
         keep: Callable[[Label], LabelAnswer],
     ) -> None:
         """Take an engine that only reads, and what hands a label to the ledger process."""
         self._engine = engine
-        self._station = station
-        self._heatmap_dir = heatmap_dir
+        self.pictures = pictures
         self._keep = keep
         self._writers = CapacityLimiter(MAX_WRITERS)
 
@@ -147,24 +143,6 @@ class Routes:
         """Return verdicts, the newest first."""
         given = wanted.model_dump(exclude={"limit", "before"})
         return query.page(self._engine, Filter(**given), wanted.before, wanted.limit)
-
-    def verdict(self, camera: Name, epoch: UUID, sequence: Sequence) -> LedgerEntryInFull:
-        """Return one verdict of this station, with its regions and labels."""
-        found = query.entry(self._engine, self._station, camera, epoch, sequence)
-        if found is None:
-            raise HTTPException(404, "no such verdict in the ledger of this station")
-        return found
-
-    def heatmap(self, camera: Name, epoch: UUID, sequence: Sequence) -> Response:
-        """Return a verdict's heatmap, as `docs/contract.md` describes it."""
-        if self.verdict(camera, epoch, sequence).heatmap_file is None:
-            raise HTTPException(404, "the verdict has no heatmap")
-        # Its place is made from the checked key: nothing that a client or a row says is a path.
-        path = heatmap_path(self._heatmap_dir, camera, epoch, sequence)
-        try:
-            return Response(path.read_bytes(), media_type="image/png")
-        except OSError as error:
-            raise HTTPException(404, "the heatmap is not kept, or not written yet") from error
 
     async def label(self, request: Request, response: Response) -> LabelAnswer:
         """Label a verdict; answered when the label is on the disk."""
@@ -213,16 +191,21 @@ def make_api(routes: Routes) -> FastAPI:
     nothing = (404, "No such verdict, or no such picture of it.")
     get("/v1/verdicts", responses=_problems(), operation_id="verdicts")(routes.verdicts)
     one = "/v1/verdicts/{camera}/{epoch}/{sequence}"
-    get(one, responses=_problems(nothing), operation_id="verdict")(routes.verdict)
-    picture: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"image/png": {}}, "description": "An 8-bit gray PNG."}
-    }
-    get(
-        f"{one}/heatmap",
-        responses={**_problems(nothing), **picture},
-        response_class=Response,
-        operation_id="heatmap",
-    )(routes.heatmap)
+    pictures = routes.pictures
+    get(one, responses=_problems(nothing), operation_id="verdict")(pictures.verdict)
+    for name, route, what in (
+        ("heatmap", pictures.heatmap, "An 8-bit gray PNG."),
+        ("image", pictures.image, "A PNG, 8-bit gray or RGB."),
+    ):
+        png: dict[int | str, dict[str, Any]] = {
+            200: {"content": {"image/png": {}}, "description": what}
+        }
+        get(
+            f"{one}/{name}",
+            responses={**_problems(nothing), **png},
+            response_class=Response,
+            operation_id=name,
+        )(route)
     get("/v1/labels", responses=_problems(), operation_id="labels")(routes.labels)
     api.post(
         "/v1/labels",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssn_agent.labels.api import Routes, make_api
+from ssn_agent.labels.pictures import PictureRoutes
 from ssn_agent.ledger.database import open_database
 from ssn_contract.http import LabelAnswer
 
@@ -20,7 +21,8 @@ def document_text() -> str:
     """Return the OpenAPI document as its file holds it."""
     nothing = Path("/nonexistent")  # no route is called
     engine = open_database(nothing, read_only=True)
-    routes = Routes(engine, "", nothing, lambda _: LabelAnswer(status="unavailable"))
+    pictures = PictureRoutes(engine, "", nothing, nothing)
+    routes = Routes(engine, pictures, lambda _: LabelAnswer(status="unavailable"))
     return json.dumps(make_api(routes).openapi(), indent=2) + "\n"
 
 

@@ -20,6 +20,7 @@ from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.labels.api import Routes, make_api
 from ssn_agent.labels.guard import Guard, is_known_in
 from ssn_agent.labels.handover import hand_over
+from ssn_agent.labels.pictures import PictureRoutes
 from ssn_agent.labels.token import Token
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.label_writer import Said
@@ -56,12 +57,11 @@ class HttpServer:
         self._files = files
         self._heart = heart
         self._token = Token(http.token_file)
-        routes = Routes(
-            open_database(settings.ledger_path, read_only=True, limit_s=QUESTION_S),
-            str(settings.station),
-            settings.heatmap_dir,
-            partial(_keep, files.labels),
+        engine = open_database(settings.ledger_path, read_only=True, limit_s=QUESTION_S)
+        pictures = PictureRoutes(
+            engine, str(settings.station), settings.heatmap_dir, settings.image_dir
         )
+        routes = Routes(engine, pictures, partial(_keep, files.labels))
         self._socket = _bound(str(http.host), http.port)
         self._server = _Server(
             uvicorn.Config(

@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
-from ssn_agent.errors import LedgerError
+from ssn_agent.errors import LedgerDamaged, LedgerError
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.deletion import Deletion
-from ssn_agent.ledger.images import ImageFolders
+from ssn_agent.ledger.images import NONE_IS_WORTH_MORE, ImageFolders
+from ssn_agent.ledger.labelled_pictures import labelled_pictures
 from ssn_agent.ledger.retention import (
     Disk,
+    bytes_to_free,
     early_alarm,
-    image_bytes_to_free,
     must_shrink,
     oldest_kept,
 )
@@ -66,7 +68,9 @@ class ImageRetention:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings.retention
         self._data_dir = settings.data_dir
-        self._folders = ImageFolders(settings.heatmap_dir)
+        self._heatmaps = ImageFolders(settings.heatmap_dir)
+        self._pictures = ImageFolders(settings.image_dir)
+        self._labelled = partial(labelled_pictures, settings.ledger_path, settings.image_dir)
         self._thread: threading.Thread | None = None
         self._next_at = 0.0
         self._lacking: tuple[float, Disk] | None = None
@@ -100,16 +104,12 @@ class ImageRetention:
         """Delete what has to go, and note how the disk is after that."""
         settings = self.settings
         try:
-            held = self._folders.look()
-            excess = image_bytes_to_free(_disk(self._data_dir), held, settings)
-            before = oldest_kept(datetime.now(timezone.utc), settings.heatmap_days)
-            files, freed = self._folders.delete(int(before.timestamp() * 1e9), excess)
+            self._delete(self._heatmaps, settings.heatmap_days, settings.heatmap_gib)
+            self._delete(self._pictures, settings.image_days, settings.image_gib, self._labelled)
             disk = _disk(self._data_dir)
-        except OSError as error:
+        except (OSError, LedgerError, LedgerDamaged) as error:
             logger().error("old images are not deleted", problem=str(error))
             return
-        if files:
-            logger().info("old images deleted", files=files, mib=freed // 2**20)
         if not disk.lacks_bytes(settings):
             self._lacking = None
         elif self._lacking is None:
@@ -117,6 +117,21 @@ class ImageRetention:
             logger().error("the disk is short", free_mib=disk.free_bytes // 2**20)
         else:
             self._lacking = self._lacking[0], disk
+
+    def _delete(
+        self,
+        folders: ImageFolders,
+        days: float,
+        share_gib: float,
+        worth_more: Callable[[], frozenset[str]] = NONE_IS_WORTH_MORE,
+    ) -> None:
+        held = folders.look()
+        excess = bytes_to_free(_disk(self._data_dir), held, share_gib, self.settings)
+        before = oldest_kept(datetime.now(timezone.utc), days)
+        files, freed = folders.delete(int(before.timestamp() * 1e9), excess, worth_more)
+        if files:
+            root = folders.root.name
+            logger().info("old images deleted", of=root, files=files, mib=freed // 2**20)
 
 
 class VerdictRetention:

@@ -1,10 +1,13 @@
-"""Image files by the folders that hold them: how much there is, and away with the oldest."""
+"""Image files by the folders that hold them: how much there is, and away with the oldest.
+
+They are heatmaps, or pictures of which some are worth more than others: people have labelled them.
+"""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PAUSE_EVERY = 50
@@ -17,6 +20,11 @@ class _Folder:
     changed_ns: int
     image_bytes: int
     oldest_ns: int
+    """Of those that may go."""
+
+
+_NEVER = 2**63 - 1
+NONE_IS_WORTH_MORE: Callable[[], frozenset[str]] = frozenset
 
 
 class ImageFolders:
@@ -27,7 +35,7 @@ class ImageFolders:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._known: dict[Path, _Folder] = {}
 
     def look(self) -> int:
@@ -44,37 +52,64 @@ class ImageFolders:
         self._known = found
         return sum(folder.image_bytes for folder in found.values())
 
-    def delete(self, before_ns: int, excess_bytes: int) -> tuple[int, int]:
+    def delete(
+        self,
+        before_ns: int,
+        excess_bytes: int,
+        worth_more: Callable[[], frozenset[str]] = NONE_IS_WORTH_MORE,
+    ) -> tuple[int, int]:
         """Delete files from before this UTC time, then the oldest until `excess_bytes` are freed.
 
-        The folder with the oldest file comes first, and in it the oldest file. Return how many
-        files and bytes went. Raises OSError.
+        The folder with the oldest file comes first, and in it the oldest file. Those that are
+        `worth_more`, which is asked once and only where anything has to go, go after all others,
+        and never by age. Return how many files and bytes went. Raises OSError.
         """
-        files = freed = 0
+        done = _Deleted()
+        stays: frozenset[str] | None = None
         for path, folder in sorted(self._known.items(), key=lambda item: item[1].oldest_ns):
-            if folder.oldest_ns >= before_ns and freed >= excess_bytes:
+            if folder.oldest_ns >= before_ns and done.freed >= excess_bytes:
                 break
-            for oldest_ns, size, file in sorted(_files(path)):
-                if oldest_ns >= before_ns and freed >= excess_bytes:
+            stays = worth_more() if stays is None else stays
+            left_ns = _NEVER
+            for at_ns, size, file in sorted(f for f in _files(path) if f[2] not in stays):
+                if at_ns >= before_ns and done.freed >= excess_bytes:
+                    left_ns = at_ns
                     break
-                Path(file).unlink(missing_ok=True)
-                files, freed = files + 1, freed + size
-                if files % PAUSE_EVERY == 0:
-                    time.sleep(PAUSE_S)
+                done.delete(file, size)
+            # Or a folder of old ones that stay would be looked into again and again.
+            self._known[path] = replace(folder, oldest_ns=left_ns)
             self._remove_empty(path)
-        return files, freed
+        for _, size, file in sorted(_found(stays or ())) if done.freed < excess_bytes else ():
+            if done.freed >= excess_bytes:
+                break
+            done.delete(file, size)
+            self._remove_empty(Path(file).parent)
+        return done.files, done.freed
 
     def _folders(self) -> Iterator["os.DirEntry[str]"]:
-        for camera in _subfolders(self._root):
+        for camera in _subfolders(self.root):
             for epoch in _subfolders(camera):
                 yield from _subfolders(epoch)
 
     def _remove_empty(self, folder: Path) -> None:
         """Remove a folder and those above it where nothing is left in them."""
         with suppress(OSError):  # not empty, or its writer was quicker
-            while folder != self._root:
+            while folder != self.root:
                 folder.rmdir()
                 folder = folder.parent
+
+
+class _Deleted:
+    """What has gone so far."""
+
+    def __init__(self) -> None:
+        self.files = self.freed = 0
+
+    def delete(self, file: str, size: int) -> None:
+        Path(file).unlink(missing_ok=True)
+        self.files, self.freed = self.files + 1, self.freed + size
+        if self.files % PAUSE_EVERY == 0:
+            time.sleep(PAUSE_S)
 
 
 def _subfolders(folder: "Path | os.DirEntry[str]") -> Iterator["os.DirEntry[str]"]:
@@ -92,6 +127,14 @@ def _files(folder: Path) -> Iterator[tuple[int, int, str]]:
                 if entry.is_file(follow_symlinks=False):
                     stat = entry.stat(follow_symlinks=False)
                     yield stat.st_mtime_ns, stat.st_size, entry.path
+
+
+def _found(files: Iterable[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield the same of files by their paths, as far as they are there."""
+    for file in files:
+        with suppress(FileNotFoundError):
+            stat = Path(file).lstat()
+            yield stat.st_mtime_ns, stat.st_size, file
 
 
 def _summed(folder: Path, changed_ns: int) -> _Folder:

@@ -40,19 +40,19 @@ class LabelFilter:
 
 def count_labels(connection: Connection, triggers: Sequence[int] | None = None) -> LabelCounts:
     """Count the labelled ones of these triggers; None: of all."""
-    standing = _standing(triggers)
+    standing = standing_labels(triggers)
     newest = LabelRow
     query = (
-        select(newest.label, _contradicts(standing), func.count())
+        select(newest.label, contradicts(standing), func.count())
         .select_from(standing)
         .join(newest, newest.id == standing.c.newest)
         .join(VerdictRow, VerdictRow.trigger_id == standing.c.trigger_id)
-        .group_by(newest.label, _contradicts(standing))
+        .group_by(newest.label, contradicts(standing))
     )
     counts = {"good": 0, "bad": 0, "disagreements": 0}
-    for label, contradicts, count in connection.execute(query):
+    for label, disagreeing, count in connection.execute(query):
         counts[label] += count
-        counts["disagreements"] += count if contradicts else 0
+        counts["disagreements"] += count if disagreeing else 0
     return LabelCounts(**counts)
 
 
@@ -75,7 +75,7 @@ def disagreements(engine: Engine, wanted: LabelFilter, limit: int) -> list[Disag
 
     `since` and `before` are of the newest label.
     """
-    standing = _standing()
+    standing = standing_labels()
     query = (
         select(standing.c.trigger_id)
         .select_from(standing)
@@ -83,7 +83,7 @@ def disagreements(engine: Engine, wanted: LabelFilter, limit: int) -> list[Disag
         .join(TriggerRow, TriggerRow.id == standing.c.trigger_id)
         .join(Stream, Stream.id == TriggerRow.stream_id)
         .join(VerdictRow, VerdictRow.trigger_id == standing.c.trigger_id)
-        .where(_contradicts(standing), *wanted.conditions(LabelRow))
+        .where(contradicts(standing), *wanted.conditions(LabelRow))
         .order_by(standing.c.newest.desc())
         .limit(limit)
     )
@@ -110,7 +110,7 @@ def _last(triggers: Sequence[int] | None = None) -> Any:
     return query if triggers is None else query.where(LabelRow.trigger_id.in_(triggers))
 
 
-def _standing(triggers: Sequence[int] | None = None) -> Subquery:
+def standing_labels(triggers: Sequence[int] | None = None) -> Subquery:
     """Select each labelled trigger with its newest label and how many different ones there are."""
     return (
         select(
@@ -124,7 +124,7 @@ def _standing(triggers: Sequence[int] | None = None) -> Subquery:
     )
 
 
-def _contradicts(standing: Subquery) -> ColumnElement[bool]:
+def contradicts(standing: Subquery) -> ColumnElement[bool]:
     """Say whether people disagree, or the newest label (`LabelRow`) with the verdict."""
     return or_(
         standing.c.different > 1,

@@ -74,6 +74,8 @@ class Filter:
     """A bundle's name, NAME-VERSION, or how its digest begins."""
     part: str | None = None
     station: str | None = None
+    labelled: bool | None = None
+    """Whether anybody has labelled it."""
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
         """Yield what a row must meet."""
@@ -97,6 +99,9 @@ class Filter:
             yield TriggerRow.part_id == self.part
         if self.station is not None:
             yield Stream.station == self.station
+        if self.labelled is not None:
+            labelled = TriggerRow.id.in_(select(LabelRow.trigger_id))
+            yield labelled if self.labelled else ~labelled
 
 
 EVERYTHING = Filter()

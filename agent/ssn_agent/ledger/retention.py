@@ -2,15 +2,16 @@
 
 In this order:
 
-1. What is older than its days goes, images and verdicts alike.
-2. Images beyond their share of the disk go, the oldest first. Verdicts beyond theirs likewise: an
-   alarm says so where they are younger than their days.
-3. Where the disk is short, images go. Where that does not help for an hour, the ledger's file stops
-   growing: the oldest verdicts make room for new ones, and an alarm says so. Not at once, for a
-   disk that something else has filled for a while should cost no verdict.
+1. What is older than its days goes: heatmaps, pictures and verdicts alike.
+2. Heatmaps beyond their share of the disk go, the oldest first; pictures and verdicts beyond theirs
+   likewise: an alarm says so where verdicts are younger than their days.
+3. Where the disk is short, heatmaps go, then pictures. Where that does not help for an hour, the
+   ledger's file stops growing: the oldest verdicts make room for new ones, and an alarm says so.
+   Not at once, for a disk that something else has filled for a while should cost no verdict.
 
 A verdict whose messages wait for the broker never goes. One that people have labelled does not go
-by age, and after all others where there is no room: nobody says it again.
+by age, nor does its picture, and they go after all others where there is no room: nobody says it
+again.
 """
 
 from dataclasses import dataclass
@@ -47,9 +48,11 @@ class LedgerSize:
     """Of deleted rows: the next ones take them, the file does not shrink."""
 
 
-def image_bytes_to_free(disk: Disk, image_bytes: int, settings: RetentionSettings) -> int:
-    """Return how many bytes of images, young ones too, have to go."""
-    beyond = image_bytes - int(settings.heatmap_gib * GIB)
+def bytes_to_free(
+    disk: Disk, held_bytes: int, share_gib: float, settings: RetentionSettings
+) -> int:
+    """Return how many bytes of heatmaps, or of pictures, have to go, young ones too."""
+    beyond = held_bytes - int(share_gib * GIB)
     return max(0, beyond, disk.lacks_bytes(settings))
 
 

@@ -48,7 +48,10 @@ def station_status(
     drift = {name: read_drift(files.drift(name)) for name in streams}
     standings = challenges or {}
     for name, stream in streams.items():
-        alarms += _camera_alarms(name, stream, settings.cameras[name].alarm_after)
+        camera = settings.cameras[name]
+        # That nothing is judged is one alarm, not two.
+        after = 0 if camera.mode == "collect" else camera.alarm_after
+        alarms += _camera_alarms(name, stream, after)
         found = [drift_alarm(one) for one in drift[name] or ()]
         if name in standings:
             found.append(challenge_alarm(standings[name]))

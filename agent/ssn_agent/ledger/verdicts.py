@@ -6,7 +6,7 @@ from typing import Any
 
 from ssn_agent.frames.journal import Entry
 from ssn_agent.frames.layout import Captured, Decision, Defect, Header, Outcome, Result
-from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.image_files import image_path
 from ssn_agent.publish.historical import HISTORICAL_AFTER_S
 from ssn_agent.settings import Settings
 from ssn_contract.messages import (
@@ -15,6 +15,7 @@ from ssn_contract.messages import (
     FrameRef,
     Goodness,
     HeatmapRef,
+    ImageRef,
     InvalidReason,
     Verdict,
     VerdictKind,
@@ -76,6 +77,7 @@ class VerdictWriter:
             defects=[_region(d) for d in judged.defects] if judged else [],
             heatmap=self._heatmap(header, entry, judged),
             frame=_frame(entry.captured),
+            image=self._image(header, entry),
             challenge=self._challenge(header.camera, accepted.part_id),
             triggered_at=utc(accepted.triggered_utc_ns),
             decided_at=utc(decision.decided_utc_ns),
@@ -99,7 +101,7 @@ class VerdictWriter:
         if judged is None or not judged.heatmap:
             return None
         x, y, width, height = judged.region
-        file = heatmap_path(self._settings.heatmap_dir, header.camera, header.epoch, entry.sequence)
+        file = image_path(self._settings.heatmap_dir, header.camera, header.epoch, entry.sequence)
         return HeatmapRef(
             topic=self._topics.heatmap(header.camera, entry.sequence),
             file=str(file),
@@ -108,6 +110,14 @@ class VerdictWriter:
             width=width,
             height=height,
         )
+
+    def _image(self, header: Header, entry: Entry) -> ImageRef | None:
+        """Return where its picture is: kept, whatever became of the part, also where it is late."""
+        if entry.result is None or not entry.result.image:
+            return None
+        x, y, width, height = entry.result.region
+        file = image_path(self._settings.image_dir, header.camera, header.epoch, entry.sequence)
+        return ImageRef(file=str(file), x=x, y=y, width=width, height=height)
 
     def outbox(self, verdict: Verdict) -> list[dict[str, Any]]:
         """Return the messages of a verdict, in the order in which they are sent."""

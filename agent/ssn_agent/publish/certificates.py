@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.log import logger
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 
 LOOK_INTERVAL_S = 60.0
 TRIAL_TIMEOUT_S = 5.0

@@ -31,7 +31,7 @@ from ssn_agent.publish.events import (
     Event,
     Subscribed,
 )
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 
 RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 5.0

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from ssn_agent.settings import Settings
 
 AT_RUN_TIME = re.compile(
-    r"log_level|cameras\.[^.]+\.(threshold|alarm_after|fitness\.\w+|drift\.\w+)|retention\.\w+"
+    r"log_level|retention\.\w+"
+    r"|cameras\.[^.]+\.(threshold|alarm_after|(fitness|drift|keep)\.\w+)"
 )
 """What every process can take over between two parts. All else wants a restart."""
 

@@ -18,7 +18,8 @@ class MemorySettings(Section):
     capture_mib: Mib = 1024
     """A driver's buffers: ten frames of 20 megapixels in colour, and the decoder of a stream."""
     inference_mib: Mib = 4096
-    """A runtime with a bundle a camera; CUDA alone takes over 1000 of the host's memory."""
+    """A runtime with a bundle a camera, and up to 256 of pictures that wait for the disk; CUDA
+    alone takes over 1000 of the host's."""
     ledger_mib: Mib = 512
     """The outbox's window, SQLite's cache."""
     http_mib: Mib = 256
