@@ -77,6 +77,11 @@ class RuntimeFiles:
         return self.root / "update.request"
 
     @property
+    def updates(self) -> Path:
+        """Return the note of what people should know of updates."""
+        return self.root / "updates.json"
+
+    @property
     def inference_ready(self) -> Path:
         """Return the note that inference has opened its bundles, on engines it knows to be best."""
         return self.root / "inference.ready"

@@ -5,6 +5,7 @@ The file goes when the updates process has done it, or has said in the log why i
 
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +21,8 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    id: UUID = Field(default_factory=uuid4)
+    """Of the step that follows: a request that is read twice is done once."""
     action: Literal["rollback", "retry"]
     follows: Name | None = None
     """Of `rollback`: the name that is followed."""
