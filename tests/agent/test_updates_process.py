@@ -1,9 +1,9 @@
 """A bundle that the channel names comes into force when it has earned it, and out again if not."""
 
-import os
+import hashlib
+import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ import pytest
 
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.ledger.database import open_database
+from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_agent.updates import driver as driver_module
 from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
 from ssn_agent.updates.state import Phase
-from ssn_contract.messages import InvalidReason
+from ssn_contract.messages import InvalidReason, ProcessStatus
 from support.bundles import manifest, write_brightness_bundle
 from support.channels import NAME, Plant, static_files
 from support.labelled import label_writer, said, write_verdicts
 from support.updates import Box, closing, following, write_image
-from support.waiting import wait_until
 
 CALIBRATION = {"threshold": 0.9, "slope": 10.0}
 
@@ -87,4 +87,290 @@ def test_a_bundle_that_judges_alike_is_pulled_shadowed_swapped_to_and_kept(
     assert ends.figures["disagreement"] == 0
     assert "no labelled images" in str(ends.detail)
     assert box.state.events[1].figures["engine"] == "onnxruntime-cpu/fp32"
+    assert alarms(box) == ""
+
+
+def trained_on_data(paths: list[Path]) -> bytes:
+    """Return a `data.json` that lists these images."""
+    train = [{"digest": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
+    return json.dumps({"parts": {"train": train, "tune": [], "test": []}}).encode()
+
+
+def say_inference_died(box: Box, times: int) -> None:
+    """Have the supervisor say so."""
+    status = ProcessStatus(name="inference", state="running", died=times, hung=0, over_memory=0)
+    write_note(box.files.supervisor, SupervisorNote(processes=[status]))
+
+
+def labelled(box: Box, bad: int, good: int = 0, *, gray: int = 160) -> list[Path]:
+    """Have labelled parts in the ledger, the bad ones of this brightness, and their pictures."""
+    outcomes = [Outcome.FAIL] * bad + [Outcome.PASS] * good
+    write_verdicts(box.settings, box.settings.data_dir / "written.journal", outcomes)
+    writer = label_writer(box.settings)
+    engine = open_database(box.settings.ledger_path)
+    paths = []
+    for number, outcome in enumerate(outcomes, start=1):
+        is_bad = outcome is Outcome.FAIL
+        name, label = f"{number}.png", "bad" if is_bad else "good"
+        path = write_image(box.settings.image_dir, name, gray + number if is_bad else 50 + number)
+        paths.append(path)
+        writer.write([said(number, label)])
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE verdicts SET image_file = ? WHERE trigger_id = ?", (str(path), number)
+            )
+    return paths
+
+
+def test_a_bundle_that_loses_on_the_stations_labelled_images_is_refused(
+    station: Station, plant: Plant
+) -> None:
+    precision = manifest()["precisions"][0] | {"score": CALIBRATION}
+    plant.bundle("2.0.0", precisions=[precision])
+    plant.publish("2.0.0")
+    box = station.box(station.first)
+    labelled(box, bad=6, good=2)
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: "refused" in box.steps, part={})
+        assert box.steps == ["pulled", "tried", "shadow", "refused"]
+        event = box.state.events[-1]
+        assert "of 8 it judges 2 rightly, the one in force 8; 6 against it, 0 for it" in str(
+            event.detail
+        )
+        assert event.figures["own_p"] == round(1 / 64, 4)
+        assert event.figures["own_auroc"] == event.figures["own_auroc_before"] == 1.0
+        assert box.followed.phase is Phase.IDLE
+        assert box.followed.in_force is None
+        for _ in range(20):  # and is not taken again by itself
+            updates.turn()
+        assert box.steps[-1] == "refused"
+        assert "brightness 2.0.0 is refused: loses on" in alarms(box)
+
+
+def test_images_that_either_bundle_was_trained_on_are_left_out(
+    station: Station, plant: Plant
+) -> None:
+    box = station.box(station.first)
+    paths = labelled(box, bad=3, good=1)
+    trained = trained_on_data(paths[:2])
+    plant.bundle("2.0.0", entries={"data.json": trained})
+    plant.publish("2.0.0")
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: box.phase is Phase.PROBATION, part={})
+    figures = next(e for e in box.state.events if e.figures.get("frames")).figures
+    assert (figures["own_images"], figures["own_left_out"]) == (2, 2)
+
+
+def test_a_bundle_whose_vectors_do_not_reproduce_here_is_refused_with_the_reason(
+    station: Station, plant: Plant
+) -> None:
+    plant.bundle("2.0.0", vectors=[{**manifest()["vectors"][0], "score": 0.9}])
+    plant.publish("2.0.0")
+    box = station.box(station.first)
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: "refused" in box.steps)
+    assert box.steps == ["pulled", "refused"]
+    assert "does not reproduce vectors/0.png: score differs by" in str(box.state.events[-1].detail)
+
+
+def test_where_nothing_judges_a_bundle_is_tried_and_swapped_to_at_once(station: Station) -> None:
+    box = station.box()
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: box.phase is Phase.PROBATION)
+    assert box.steps == ["pulled", "tried", "swapped"]
+
+
+def test_a_bundle_that_the_settings_name_already_is_not_tried(
+    station: Station, plant: Plant
+) -> None:
+    box = station.box(plant.bundle("1.0.0"))
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: (box.settings.bundle_dir / f"{NAME}-1.0.0.ssn").exists())
+        for _ in range(20):
+            updates.turn()
+    assert box.steps == []
+
+
+# Instead of its shadow, what it would tell: what comes after it is tested
+
+
+class Scripted:
+    """A shadow that tells these steps at once, each in a turn of its own."""
+
+    started = 0
+
+    def __init__(self, *steps: str, dies: bool = False) -> None:
+        self._steps = steps
+        self._dies = dies
+
+    def __call__(self, *_: Any) -> "Scripted":
+        self.started += 1
+        self._left = list(self._steps)
+        return self
+
+    def lines(self) -> list[Any]:
+        return [driver_module.Line(step=self._left.pop(0))] if self._left else []  # type: ignore[arg-type]
+
+    def end(self) -> tuple[str, bool] | None:
+        return ("its shadow died with signal 9", True) if self._dies and not self._left else None
+
+    def close(self) -> None:
+        return
+
+
+ALIKE = Scripted("tried", "begins", "done")
+
+
+def on_probation(box: Box, updates: Any) -> None:
+    """Have 40 parts judged by the old bundle, and the new one swapped to."""
+    for _ in range(40):
+        box.part()
+    box.done()
+    box.run(updates, lambda: box.phase is Phase.PROBATION)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"reason": InvalidReason.DARK}, "30 of 30 parts INVALID, before 0 of 40"),
+        ({"reason": InvalidReason.LATE}, "30 of 30 parts late, before 0 of 40"),
+        ({"fails": True}, "30 of 30 judged parts FAIL, before 0 of 40"),
+        ({"took_ms": 2.5}, "2 ms from trigger to result, before 1"),
+    ],
+)
+def test_a_bundle_that_judges_worse_on_probation_is_gone_back_from(
+    station: Station, part: dict[str, Any], words: str
+) -> None:
+    box = station.box(station.first, updates={"probation_parts": 60})
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        new = box.judging()
+        assert box.followed.baseline.parts == 40
+        box.run(updates, lambda: "rolled_back" in box.steps, part=part)
+        assert words in str(box.state.events[-1].detail)
+        assert box.state.events[-1].bundle.digest == new
+        assert box.followed.in_force is None
+        assert new in box.followed.refused
+        for _ in range(20):
+            updates.turn()
+        assert box.steps[-1] == "rolled_back"
+        assert "brightness 1.0.0 is refused" in alarms(box)
+
+
+def test_what_the_camera_or_the_ledger_did_is_not_held_against_a_bundle(station: Station) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        for reason in (InvalidReason.LOST, InvalidReason.OVERRUN, InvalidReason.LEDGER) * 20:
+            box.part(reason=reason)
+        box.run(updates, lambda: "kept" in box.steps, part={})
+    assert box.state.events[-1].figures["invalid"] == 0
+
+
+def test_a_bundle_that_inference_cannot_load_is_gone_back_from_at_once(station: Station) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "rolled_back" in box.steps, problem="no memory")
+    assert "inference does not load it: no memory" in str(box.state.events[-1].detail)
+
+
+def test_a_swap_that_inference_says_nothing_of_is_gone_back_from(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "SWAP_S", 0.5)
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "rolled_back" in box.steps, swaps=False)
+    assert "inference has not loaded it within" in str(box.state.events[-1].detail)
+
+
+def test_a_bundle_with_which_inference_dies_is_gone_back_from(station: Station) -> None:
+    box = station.box(station.first)
+    say_inference_died(box, 3)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        updates.turn()
+        assert box.phase is Phase.PROBATION
+        say_inference_died(box, 4)
+        box.run(updates, lambda: "rolled_back" in box.steps)
+    assert "inference died, hung or took too much memory" in str(box.state.events[-1].detail)
+
+
+def test_a_person_goes_back_after_it_was_kept_and_has_it_tried_again(station: Station) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        new = box.judging()
+        box.run(updates, lambda: "kept" in box.steps, part={})
+        request = Request(action="rollback", follows=NAME, by="m.weber")
+        write_request(box.files.update_request, request)
+        box.run(updates, lambda: not box.files.update_request.exists())
+        assert box.steps[-1] == "rolled_back"
+        assert box.state.events[-1].id == request.id
+        assert box.state.events[-1].detail == "by hand, by m.weber"
+        assert box.followed.in_force is None
+        assert "is refused: by hand, by m.weber" in alarms(box)
+        write_request(box.files.update_request, request)  # the process died before it was removed
+        box.run(updates, lambda: not box.files.update_request.exists())
+        assert box.steps.count("rolled_back") == 1
+        retry = Request(action="retry", digest=new, by="m.weber")
+        write_request(box.files.update_request, retry)
+        box.run(updates, lambda: box.steps[-1] == "kept", part={})
+    assert box.judging() == new
+    assert alarms(box) == ""
+
+
+def test_there_must_be_something_to_go_back_to(station: Station) -> None:
+    box = station.box()
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "kept" in box.steps, part={})
+        request = Request(action="rollback", follows=NAME, by="m.weber")
+        write_request(box.files.update_request, request)
+        box.run(updates, lambda: not box.files.update_request.exists())
+    assert box.steps[-1] == "kept"
+
+
+def test_a_file_of_decisions_that_cannot_be_read_is_an_alarm_and_stays_as_it_is(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "RETRY_S", 0.05)
+    box = station.box(station.first)
+    box.settings.models_file.write_text("hello")
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        for _ in range(5):
+            updates.turn()
+        assert "models.json: cannot be read" in alarms(box)
+        assert box.settings.models_file.read_text() == "hello"
+        assert not box.settings.bundle_dir.exists()
+        box.settings.models_file.unlink()
+        box.run(updates, lambda: "pulled" in box.steps)
+    assert alarms(box) == ""
+
+
+def test_a_candidate_that_the_channel_names_no_more_is_dropped(
+    station: Station, plant: Plant
+) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=Scripted("tried", "begins"))) as updates:
+        box.run(updates, lambda: box.steps == ["pulled", "tried", "shadow"])
+        plant.publish("2.0.0")
+        box.files.announced.touch()
+        box.run(updates, lambda: box.steps[3:5] == ["refused", "pulled"])
+    dropped, taken = box.state.events[3:5]
+    assert dropped.detail == "the channel names brightness 2.0.0 by now"
+    assert (dropped.bundle.version, taken.bundle.version) == ("1.0.0", "2.0.0")
+    assert box.followed.refused == {}
+
+
+def test_a_channel_that_is_away_is_an_alarm_and_is_looked_at_again(
+    station: Station, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssn_agent.updates.pulling.RETRY_S", 0.1)
+    away = plant.folder.rename(plant.folder.with_name("away"))
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "does not give a file" in alarms(box))
+        away.rename(plant.folder)
+        box.files.announced.touch()
+        box.run(updates, lambda: "pulled" in box.steps)
     assert alarms(box) == ""
