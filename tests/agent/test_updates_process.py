@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +12,23 @@ from typing import Any
 
 import pytest
 
+from ssn_agent.bundles.archive import Bundle
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.ledger.database import open_database
+from ssn_agent.processes import start_process
 from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_agent.updates import driver as driver_module
 from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
-from ssn_agent.updates.state import Phase
+from ssn_agent.updates.shadow_process import ShadowProcess
+from ssn_agent.updates.state import Phase, write_state
 from ssn_contract.messages import InvalidReason, ProcessStatus
 from support.bundles import manifest, write_brightness_bundle
-from support.channels import NAME, Plant, static_files
+from support.channels import NAME, Plant, pull_into, static_files
+from support.killed import kill_at_each_step
 from support.labelled import label_writer, said, write_verdicts
-from support.updates import Box, closing, following, write_image
+from support.updates import ALIKE, Box, Scripted, closing, follow_into, following, write_image
+from support.waiting import wait_until
 
 CALIBRATION = {"threshold": 0.9, "slope": 10.0}
 
@@ -100,6 +107,23 @@ def say_inference_died(box: Box, times: int) -> None:
     """Have the supervisor say so."""
     status = ProcessStatus(name="inference", state="running", died=times, hung=0, over_memory=0)
     write_note(box.files.supervisor, SupervisorNote(processes=[status]))
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def forget_steps(box: Box) -> None:
+    """Have what the next process tells be seen."""
+    write_state(box.settings.models_file, box.state.model_copy(update={"events": []}))
 
 
 def labelled(box: Box, bad: int, good: int = 0, *, gray: int = 160) -> list[Path]:
@@ -192,33 +216,6 @@ def test_a_bundle_that_the_settings_name_already_is_not_tried(
 
 
 # Instead of its shadow, what it would tell: what comes after it is tested
-
-
-class Scripted:
-    """A shadow that tells these steps at once, each in a turn of its own."""
-
-    started = 0
-
-    def __init__(self, *steps: str, dies: bool = False) -> None:
-        self._steps = steps
-        self._dies = dies
-
-    def __call__(self, *_: Any) -> "Scripted":
-        self.started += 1
-        self._left = list(self._steps)
-        return self
-
-    def lines(self) -> list[Any]:
-        return [driver_module.Line(step=self._left.pop(0))] if self._left else []  # type: ignore[arg-type]
-
-    def end(self) -> tuple[str, bool] | None:
-        return ("its shadow died with signal 9", True) if self._dies and not self._left else None
-
-    def close(self) -> None:
-        return
-
-
-ALIKE = Scripted("tried", "begins", "done")
 
 
 def on_probation(box: Box, updates: Any) -> None:
@@ -374,3 +371,81 @@ def test_a_channel_that_is_away_is_an_alarm_and_is_looked_at_again(
         box.files.announced.touch()
         box.run(updates, lambda: "pulled" in box.steps)
     assert alarms(box) == ""
+
+
+# Killed
+
+
+def test_a_process_that_is_killed_at_any_step_goes_on_where_it_was(
+    station: Station, plant: Plant, tmp_path: Path, runtime: Path
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(station.home, start, ignore=shutil.ignore_patterns("start", "killed"))
+    url = station.box().settings.channel
+    assert url is not None
+    root = tmp_path / "root.json"
+    pull_into(start / "data", url.url, str(root))  # killed pulls have a test of their own
+    arguments = (runtime, url.url, root)
+    steps = kill_at_each_step(follow_into, start, tmp_path / "killed", *arguments)
+    # pulled, its shadow begun, tried, at frames, swapping, on probation, kept
+    written = [step for step in steps if step.startswith("os.rename /data/.models.json")]
+    assert len(written) == 7
+    new = Bundle.open(plant.bundle("1.0.0")).digest
+    old = Bundle.open(station.first).digest
+    for number, step in enumerate(steps, start=1):
+        home = tmp_path / "killed" / str(number)
+        left = Box(following(home, runtime / str(number), url.url, root, home / "first.ssn"))
+        assert left.judging() in {old, new}, step
+        with closing(left.updates(start_shadow=ALIKE)) as updates:
+            left.run(updates, lambda left=left: "kept" in left.steps, part={})
+        assert left.judging() == new, step
+        told = left.steps
+        assert len({event.id for event in left.state.events}) == len(told), step
+        once = ("pulled", "swapped", "kept")
+        assert [told.count(word) for word in once] == [1, 1, 1], step
+        assert set(told) == {*once, "tried", "shadow"}, step
+
+
+def test_a_candidate_that_kills_its_shadow_twice_is_refused(station: Station) -> None:
+    box = station.box(station.first)
+    pids: list[int] = []
+
+    def started(*arguments: Any) -> ShadowProcess:
+        shadow = ShadowProcess(*arguments)
+        pids.append(shadow.pid)
+        os.kill(shadow.pid, signal.SIGKILL)
+        return shadow
+
+    with closing(box.updates(start_shadow=started)) as updates:
+        box.run(updates, lambda: "refused" in box.steps)
+    assert len(pids) == 2
+    assert "died 2 times" in str(box.state.events[-1].detail)
+
+
+def test_a_shadow_that_takes_too_much_memory_is_ended_and_its_bundle_refused(
+    station: Station,
+) -> None:
+    box = station.box(station.first)
+
+    def started(*arguments: Any) -> ShadowProcess:
+        return ShadowProcess(*arguments[:-1], 1)
+
+    with closing(box.updates(start_shadow=started)) as updates:
+        box.run(updates, lambda: "refused" in box.steps)
+    assert "more than 1 MiB (memory.inference_mib)" in str(box.state.events[-1].detail)
+
+
+def test_a_shadow_ends_with_the_process_and_an_orderly_end_does_not_count(
+    station: Station,
+) -> None:
+    box = station.box(station.first)
+    command = ["ssn_agent.updates.process", str(box.files.settings), str(os.getpid())]
+    for ending, attempts in ((signal.SIGTERM, 0), (signal.SIGKILL, 1)):
+        process = start_process(command)
+        wait_until(lambda: box.steps[-1:] == ["shadow"], 30, "no shadow")
+        (shadow,) = children_of(process.pid)
+        process.send_signal(ending)
+        process.wait(30)
+        wait_until(lambda shadow=shadow: not is_running(shadow), 10, "the shadow lives on")
+        assert box.followed.attempts == attempts
+        forget_steps(box)

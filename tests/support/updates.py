@@ -1,6 +1,5 @@
 """A station that follows a bundle, with a channel to follow, and its line and inference played."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,12 @@ from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Captured, Decision, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.log import configure
 from ssn_agent.settings import Settings
 from ssn_agent.updates.driver import Updates
 from ssn_agent.updates.state import Followed, ModelsState, Phase, read_state
 from ssn_agent.updates.swapped import Swapped, write_swapped
+from ssn_agent.updates.told import Line
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE
 from support.channels import NAME
@@ -175,6 +176,39 @@ def write_image(folder: Path, name: str, gray: int) -> Path:
     return path
 
 
+class Scripted:
+    """A shadow that tells these steps at once, each in a turn of its own."""
+
+    def __init__(self, *steps: str) -> None:
+        self._steps = steps
+        self._left: list[str] = []
+
+    def __call__(self, *_: Any) -> "Scripted":
+        self._left = list(self._steps)
+        return self
+
+    def lines(self) -> list[Line]:
+        return [Line.model_validate({"step": self._left.pop(0)})] if self._left else []
+
+    def end(self) -> tuple[str, bool] | None:
+        return None
+
+    def close(self) -> None:
+        return
+
+
+ALIKE = Scripted("tried", "begins", "done")
+
+
+def follow_into(home: Path, runtimes: str, url: str, root: str) -> None:
+    """Follow the channel until its bundle is kept, in a process of its own."""
+    configure("error", "updates")
+    runtime = Path(runtimes) / home.name
+    box = Box(following(home, runtime, url, Path(root), home / "first.ssn"))
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "kept" in box.steps, part={})
+
+
 @contextmanager
 def closing(updates: Updates) -> Iterator[Updates]:
     """End it in order."""
@@ -182,8 +216,3 @@ def closing(updates: Updates) -> Iterator[Updates]:
         yield updates
     finally:
         updates.close()
-
-
-def kill(pid: int) -> None:
-    """End a process of ours as a crash would."""
-    os.kill(pid, 9)

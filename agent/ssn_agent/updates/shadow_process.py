@@ -76,7 +76,7 @@ class ShadowProcess:
             problem = f"its shadow made no progress for {SILENT_S:.0f} s"
         if problem is None:
             return None
-        self.close()
+        self._process.kill()
         return problem, False
 
     def close(self) -> None:
