@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from ssn_agent.bundles.archive import Bundle
-from ssn_agent.frames.layout import Outcome
-from ssn_agent.ledger.database import open_database
 from ssn_agent.processes import start_process
 from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_agent.updates import driver as driver_module
@@ -26,8 +24,7 @@ from ssn_contract.messages import InvalidReason, ProcessStatus
 from support.bundles import manifest, write_brightness_bundle
 from support.channels import NAME, Plant, pull_into, static_files
 from support.killed import kill_at_each_step
-from support.labelled import label_writer, said, write_verdicts
-from support.updates import ALIKE, Box, Scripted, closing, follow_into, following, write_image
+from support.updates import ALIKE, Box, Scripted, closing, follow_into, following, label_parts
 from support.waiting import wait_until
 
 CALIBRATION = {"threshold": 0.9, "slope": 10.0}
@@ -126,26 +123,6 @@ def forget_steps(box: Box) -> None:
     write_state(box.settings.models_file, box.state.model_copy(update={"events": []}))
 
 
-def labelled(box: Box, bad: int, good: int = 0, *, gray: int = 160) -> list[Path]:
-    """Have labelled parts in the ledger, the bad ones of this brightness, and their pictures."""
-    outcomes = [Outcome.FAIL] * bad + [Outcome.PASS] * good
-    write_verdicts(box.settings, box.settings.data_dir / "written.journal", outcomes)
-    writer = label_writer(box.settings)
-    engine = open_database(box.settings.ledger_path)
-    paths = []
-    for number, outcome in enumerate(outcomes, start=1):
-        is_bad = outcome is Outcome.FAIL
-        name, label = f"{number}.png", "bad" if is_bad else "good"
-        path = write_image(box.settings.image_dir, name, gray + number if is_bad else 50 + number)
-        paths.append(path)
-        writer.write([said(number, label)])
-        with engine.begin() as connection:
-            connection.exec_driver_sql(
-                "UPDATE verdicts SET image_file = ? WHERE trigger_id = ?", (str(path), number)
-            )
-    return paths
-
-
 def test_a_bundle_that_loses_on_the_stations_labelled_images_is_refused(
     station: Station, plant: Plant
 ) -> None:
@@ -153,7 +130,7 @@ def test_a_bundle_that_loses_on_the_stations_labelled_images_is_refused(
     plant.bundle("2.0.0", precisions=[precision])
     plant.publish("2.0.0")
     box = station.box(station.first)
-    labelled(box, bad=6, good=2)
+    label_parts(box, bad=6, good=2)
     with closing(box.updates()) as updates:
         box.run(updates, lambda: "refused" in box.steps, part={})
         assert box.steps == ["pulled", "tried", "shadow", "refused"]
@@ -175,7 +152,7 @@ def test_images_that_either_bundle_was_trained_on_are_left_out(
     station: Station, plant: Plant
 ) -> None:
     box = station.box(station.first)
-    paths = labelled(box, bad=3, good=1)
+    paths = label_parts(box, bad=3, good=1)
     trained = trained_on_data(paths[:2])
     plant.bundle("2.0.0", entries={"data.json": trained})
     plant.publish("2.0.0")

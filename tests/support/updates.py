@@ -15,6 +15,7 @@ from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Captured, Decision, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.ledger.database import open_database
 from ssn_agent.log import configure
 from ssn_agent.settings import Settings
 from ssn_agent.updates.driver import Updates
@@ -24,6 +25,7 @@ from ssn_agent.updates.told import Line
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE
 from support.channels import NAME
+from support.labelled import label_writer, said, write_verdicts
 from support.records import new_journal
 from support.waiting import wait_until
 
@@ -137,6 +139,17 @@ class Box:
         )
         self.journal.commit(sequence)
 
+    def label(self, sequence: int, label: str) -> None:
+        """Have somebody label a part of the ledger's."""
+        writer = label_writer(self.settings)
+        writer.write([said(sequence, label)])
+        writer.close()
+
+    def sql(self, statement: str, *values: Any) -> None:
+        """Change the ledger with SQLite itself."""
+        with open_database(self.settings.ledger_path).begin() as connection:
+            connection.exec_driver_sql(statement, values)
+
     def swap(self, problem: str | None = None) -> None:
         """Say what inference says, where a bundle is to judge."""
         if self.phase is Phase.SWAPPING:
@@ -166,14 +179,26 @@ class Box:
         wait_until(is_so, timeout_s, f"not so; {self.steps}")
 
 
-def write_image(folder: Path, name: str, gray: int) -> Path:
-    """Write a plain picture."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
+def label_parts(box: Box, bad: int, good: int = 0, *, gray: int = 160) -> list[Path]:
+    """Have labelled parts in the ledger, the bad ones of this brightness, and their pictures."""
+    outcomes = [Outcome.FAIL] * bad + [Outcome.PASS] * good
+    write_verdicts(box.settings, box.settings.data_dir / "written.journal", outcomes)
+    paths = []
+    for number, outcome in enumerate(outcomes, start=1):
+        is_bad = outcome is Outcome.FAIL
+        path = box.settings.image_dir / f"{number}.png"
+        _write_image(path, gray + number if is_bad else 50 + number)
+        paths.append(path)
+        box.label(number, "bad" if is_bad else "good")
+        box.sql("UPDATE verdicts SET image_file = ? WHERE trigger_id = ?", str(path), number)
+    return paths
+
+
+def _write_image(path: Path, gray: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", np.full((SIZE, SIZE), gray, np.uint8))
     assert done
     path.write_bytes(data.tobytes())
-    return path
 
 
 class Scripted:

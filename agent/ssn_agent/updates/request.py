@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssn_agent.atomic import write_atomically
-from ssn_agent.errors import UpdateError
+from ssn_agent.errors import MessageError, UpdateError
 from ssn_contract.manifest import Digest, Name
 
 MAX_REQUEST_BYTES = 4096
@@ -59,7 +59,8 @@ def read_request(path: Path) -> Request | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        msg = f"{path}: what is asked cannot be read ({error}); ask again"
+        why = MessageError.of(error, "it") if isinstance(error, ValidationError) else error
+        msg = f"{path}: what is asked cannot be read ({why}); ask again"
         raise UpdateError(msg) from error
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssn_agent.atomic import write_atomically
-from ssn_agent.errors import UpdateError
+from ssn_agent.errors import MessageError, UpdateError
 from ssn_contract.manifest import Digest, Name, Version
 from ssn_contract.messages import ModelStep
 
@@ -121,9 +121,10 @@ def read_state(path: Path) -> ModelsState:
     except FileNotFoundError:
         return ModelsState()
     except (OSError, ValidationError) as error:
+        why = MessageError.of(error, "it") if isinstance(error, ValidationError) else error
         msg = (
-            f"{path}: cannot be read ({error}); the settings' bundles judge until it can: put it "
-            "back from a backup, or delete it"
+            f"{path}: cannot be read, so the settings' bundles judge; put it back from a backup, "
+            f"or delete it ({why})"
         )
         raise UpdateError(msg) from error
 
