@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,11 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
-def is_running(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
-        return False
+        return True
 
 
 def forget_steps(box: Box) -> None:
@@ -405,7 +406,7 @@ def test_a_shadow_that_takes_too_much_memory_is_ended_and_its_bundle_refused(
     box = station.box(station.first)
 
     def started(*arguments: Any) -> ShadowProcess:
-        return ShadowProcess(*arguments[:-1], 1)
+        return ShadowProcess(*[*arguments[:-1], 1])
 
     with closing(box.updates(start_shadow=started)) as updates:
         box.run(updates, lambda: "refused" in box.steps)
@@ -423,6 +424,6 @@ def test_a_shadow_ends_with_the_process_and_an_orderly_end_does_not_count(
         (shadow,) = children_of(process.pid)
         process.send_signal(ending)
         process.wait(30)
-        wait_until(lambda shadow=shadow: not is_running(shadow), 10, "the shadow lives on")
+        wait_until(partial(is_gone, shadow), 10, "the shadow lives on")
         assert box.followed.attempts == attempts
         forget_steps(box)

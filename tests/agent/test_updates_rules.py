@@ -3,6 +3,7 @@
 import itertools
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -238,8 +239,13 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
 BEFORE = Tally(parts=1000, failed=50, invalid=10, late=2, latency_ms=20.0)
 
 
-def after(parts: int = 200, **changes: float) -> Tally:
-    alike = {"failed": parts // 20, "invalid": parts // 100, "late": 0, "latency_ms": 21.0}
+def after(parts: int = 200, **changes: Any) -> Tally:
+    alike: dict[str, Any] = {
+        "failed": parts // 20,
+        "invalid": parts // 100,
+        "late": 0,
+        "latency_ms": 21.0,
+    }
     return Tally.model_validate({"parts": parts, **alike, **changes})
 
 
@@ -257,7 +263,7 @@ def test_a_bundle_that_does_as_the_one_before_is_kept() -> None:
         ({"latency_ms": 41.0}, "41 ms from trigger to result, before 20"),
     ],
 )
-def test_a_bundle_that_does_worse_is_gone_back_from(changes: dict[str, float], words: str) -> None:
+def test_a_bundle_that_does_worse_is_gone_back_from(changes: dict[str, Any], words: str) -> None:
     assert words in str(why_back(BEFORE, after(**changes), 0, BOUNDS))
 
 
@@ -277,7 +283,7 @@ def test_a_bundle_that_fails_nothing_any_more_is_gone_back_from() -> None:
         {"latency_ms": 40.0},
     ],
 )
-def test_what_is_within_its_bound_is_no_reason(changes: dict[str, float]) -> None:
+def test_what_is_within_its_bound_is_no_reason(changes: dict[str, Any]) -> None:
     assert why_back(BEFORE, after(**changes), 0, BOUNDS) is None
 
 

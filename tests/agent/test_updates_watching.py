@@ -8,7 +8,13 @@ from uuid import UUID
 import pytest
 
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.frames.heartbeat import Heartbeat
+from ssn_agent.inference.choice import Findings
+from ssn_agent.inference.engines.available import REFERENCE
+from ssn_agent.inference.model import Model, engines_for
+from ssn_agent.inference.trial import Trial
 from ssn_agent.updates.own_images import own_images, trained_on
+from ssn_agent.updates.trying import Engines
 from ssn_agent.updates.watching import BY_A_MODEL, Cameras
 from ssn_contract.messages import InvalidReason
 from support.bundles import write_brightness_bundle
@@ -102,3 +108,18 @@ def test_a_bundle_that_does_not_say_what_it_was_trained_on_is_compared_on_all(
     other = write_brightness_bundle(tmp_path / "other.ssn", entries={"data.json": b"[]"})
     for path in (silent, other):
         assert trained_on(Bundle.open(path)) == frozenset()
+
+
+def test_what_is_found_out_about_engines_in_shadow_inference_recalls_and_the_other_way_round(
+    box: Box, tmp_path: Path
+) -> None:
+    inference = box.settings.inference.model_copy(update={"engine": "auto"})
+    settings = box.settings.model_copy(update={"inference": inference})
+    path = write_brightness_bundle(tmp_path / "brightness.ssn")
+    heart = Heartbeat(box.files.heartbeat("inference"))
+    model = Model(path, settings, box.files, heart)
+    found = [Trial(engine=REFERENCE, median_ms=1.0)]
+    Findings(model.engine_dir).keep(found)
+    engines = Engines(Bundle.open(path), settings)
+    assert set(engines_for(Bundle.open(path))) == {REFERENCE} or engines.try_all(int) == found
+    assert engines.load_fastest().engine.name == REFERENCE
