@@ -14,17 +14,20 @@ from typing import Any
 import pytest
 
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.processes import start_process
-from ssn_agent.supervisor.note import SupervisorNote, write_note
+from ssn_agent.supervisor.note import SupervisorNote, read_note, write_note
 from ssn_agent.updates import driver as driver_module
 from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
 from ssn_agent.updates.shadow_process import ShadowProcess
 from ssn_agent.updates.state import Phase, write_state
 from ssn_contract.messages import InvalidReason, ProcessStatus
+from support.agent import Agent
 from support.bundles import manifest, write_brightness_bundle
 from support.channels import NAME, Plant, pull_into, static_files
 from support.killed import kill_at_each_step
+from support.mosquitto import free_port
 from support.updates import ALIKE, Box, Scripted, closing, follow_into, following, label_parts
 from support.waiting import wait_until
 
@@ -375,7 +378,7 @@ def test_a_process_that_is_killed_at_any_step_goes_on_where_it_was(
         left = Box(following(home, runtime / str(number), url.url, root, home / "first.ssn"))
         assert left.judging() in {old, new}, step
         with closing(left.updates(start_shadow=ALIKE)) as updates:
-            left.run(updates, lambda left=left: "kept" in left.steps, part={})
+            left.run(updates, lambda left=left: "kept" in left.steps, part={}, parts=10)
         assert left.judging() == new, step
         told = left.steps
         assert len({event.id for event in left.state.events}) == len(told), step
@@ -427,3 +430,26 @@ def test_a_shadow_ends_with_the_process_and_an_orderly_end_does_not_count(
         wait_until(partial(is_gone, shadow), 10, "the shadow lives on")
         assert box.followed.attempts == attempts
         forget_steps(box)
+
+
+def test_an_agent_that_follows_a_bundle_has_the_process_and_tells_its_alarms(
+    tmp_path: Path, runtime: Path
+) -> None:
+    (tmp_path / "root.json").write_text("hello")
+    channel = {"url": "http://127.0.0.1:1", "root_file": str(tmp_path / "root.json")}
+    camera = {"follow": NAME, "source": {"kind": "folder", "path": str(tmp_path), "watch": True}}
+    agent = Agent(tmp_path, runtime, free_port(), camera, top={"channel": channel})
+    note = RuntimeFiles(runtime).supervisor
+
+    def tells() -> bool:
+        said = read_note(note)
+        states = {process.name: process.state for process in said.processes}
+        return states.get("updates") == "running" and any(
+            "updates: " in text and "not a root.json" in text for text in said.alarms
+        )
+
+    agent.start()
+    try:
+        wait_until(tells, 60, "no alarm of the updates process")
+    finally:
+        assert agent.stop() == 0, agent.log()

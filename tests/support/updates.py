@@ -162,15 +162,16 @@ class Box:
         until: Any,
         *,
         part: dict[str, Any] | None = None,
+        parts: int = 1,
         problem: str | None = None,
         swaps: bool = True,
         timeout_s: float = 60.0,
     ) -> None:
-        """Have the line run and updates turn until something is so."""
+        """Have the line run, with so many parts a turn, and updates turn until something is so."""
 
         def is_so() -> bool:
-            if part is not None:
-                self.part(**part)
+            for _ in range(0 if part is None else parts):
+                self.part(**(part or {}))
             updates.turn()
             if swaps:
                 self.swap(problem)
@@ -231,7 +232,7 @@ def follow_into(home: Path, runtimes: str, url: str, root: str) -> None:
     runtime = Path(runtimes) / home.name
     box = Box(following(home, runtime, url, Path(root), home / "first.ssn"))
     with closing(box.updates(start_shadow=ALIKE)) as updates:
-        box.run(updates, lambda: "kept" in box.steps, part={})
+        box.run(updates, lambda: "kept" in box.steps, part={}, parts=10)
 
 
 @contextmanager
