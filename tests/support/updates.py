@@ -15,12 +15,12 @@ from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Captured, Decision, Outcome, Result
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.frames.slots import PixelSlots
+from ssn_agent.inference.swapping import Swapped, write_swapped
 from ssn_agent.ledger.database import open_database
 from ssn_agent.log import configure
 from ssn_agent.settings import Settings
 from ssn_agent.updates.driver import Updates
 from ssn_agent.updates.state import Followed, ModelsState, Phase, read_state
-from ssn_agent.updates.swapped import Swapped, write_swapped
 from ssn_agent.updates.told import Line
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE
@@ -153,7 +153,8 @@ class Box:
     def swap(self, problem: str | None = None) -> None:
         """Say what inference says, where a bundle is to judge."""
         if self.phase is Phase.SWAPPING:
-            note = Swapped(digest=self.judging(), problem=problem)
+            digest = self.judging() if problem is None else None
+            note = Swapped(digest=digest, problem=problem)
             write_swapped(self.files.swapped(NAME), note)
 
     def run(

@@ -9,6 +9,7 @@ from typing import Protocol
 from ssn_agent.errors import JournalError, UpdateError
 from ssn_agent.frames.heartbeat import DISK_S, Heartbeat
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.swapping import read_swapped
 from ssn_agent.log import logger
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import read_note
@@ -21,7 +22,6 @@ from ssn_agent.updates.rules import Change
 from ssn_agent.updates.settings import UpdateSettings
 from ssn_agent.updates.shadow_process import ShadowProcess
 from ssn_agent.updates.state import Followed, ModelsState, Phase, Stored, read_state, write_state
-from ssn_agent.updates.swapped import read_swapped
 from ssn_agent.updates.told import Line
 from ssn_agent.updates.watching import Cameras
 
@@ -196,9 +196,10 @@ class Updates:
             self._prove(name, followed)
         else:
             note = read_swapped(self._files.swapped(name))
-            wanted = None if followed.in_force is None else followed.in_force.digest
-            is_wrong = note is not None and note.digest == wanted
-            self._alarms.set(f"swap of {name}", note.problem if note and is_wrong else None)
+            is_wrong = note is not None and note.problem and followed.in_force is not None
+            self._alarms.set(
+                f"swap of {name}", f"{name}: {note.problem}" if note and is_wrong else None
+            )
 
     def _take_next(self) -> None:
         for name, followed in self._followed.items():
@@ -273,9 +274,9 @@ class Updates:
         faults = self._faults_since(followed)
         why = None
         if note is not None and wanted is not None and note.digest == wanted.digest:
-            if note.problem is None:
-                self._begin_probation(name, followed, wanted)
-                return
+            self._begin_probation(name, followed, wanted)
+            return
+        if note is not None and note.problem is not None:
             why = f"inference does not load it: {note.problem}"
         elif faults:
             why = evidence.why_back(followed.baseline, followed.baseline, faults, self._bounds)
