@@ -200,7 +200,6 @@ def bundle_pull(
     """Fetch and verify the channel's bundles, as the settings' [channel] says."""
     from ssn_agent.bundles.channel import pull
     from ssn_agent.bundles.in_use import bundles_in_use, channel_of
-    from ssn_agent.frames.runtime import RuntimeFiles
 
     settings = settings_of(config, overrides)
     channel, in_use = channel_of(settings), bundles_in_use(settings)
@@ -208,8 +207,6 @@ def bundle_pull(
         word = "is here" if not bundle.is_new else "is to be fetched" if check else "fetched"
         size = f"{bundle.length / 2**20:.1f} MiB"
         typer.echo(f"{bundle.name} {bundle.version} {word}: {bundle.path} ({size})")
-    if settings.followed and not check and settings.runtime_dir.is_dir():
-        RuntimeFiles(settings.runtime_dir).announced.touch()
 
 
 @ledger_app.command("stats")
