@@ -11,20 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.bundles.in_use import bundles_in_use, channel_of
+from ssn_agent.errors import ChannelError, SettingsError, UpdateError
 from ssn_agent.frames.runtime import RuntimeFiles
 from ssn_agent.processes import start_process
 from ssn_agent.supervisor.note import SupervisorNote, read_note, write_note
 from ssn_agent.updates import driver as driver_module
+from ssn_agent.updates import pulling as pulling_module
 from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
 from ssn_agent.updates.shadow_process import ShadowProcess
 from ssn_agent.updates.state import Phase, write_state
 from ssn_contract.messages import InvalidReason, ProcessStatus
 from support.agent import Agent
-from support.bundles import manifest, write_brightness_bundle
+from support.bundles import SIZE, manifest, write_brightness_bundle
 from support.channels import NAME, Plant, pull_into, static_files
 from support.killed import kill_at_each_step
 from support.mosquitto import free_port
@@ -213,7 +217,7 @@ def on_probation(box: Box, updates: Any) -> None:
         ({"reason": InvalidReason.DARK}, "30 of 30 parts INVALID, before 0 of 40"),
         ({"reason": InvalidReason.LATE}, "30 of 30 parts late, before 0 of 40"),
         ({"fails": True}, "30 of 30 judged parts FAIL, before 0 of 40"),
-        ({"took_ms": 2.5}, "2 ms from trigger to result, before 1"),
+        ({"took_ms": 2.5}, "2.5 ms from trigger to result, before 1 "),
     ],
 )
 def test_a_bundle_that_judges_worse_on_probation_is_gone_back_from(
@@ -453,3 +457,90 @@ def test_an_agent_that_follows_a_bundle_has_the_process_and_tells_its_alarms(
         wait_until(tells, 60, "no alarm of the updates process")
     finally:
         assert agent.stop() == 0, agent.log()
+
+
+def test_a_bundle_that_sees_frames_otherwise_is_an_alarm_and_no_refusal(
+    station: Station, plant: Plant
+) -> None:
+    precision = manifest()["precisions"][0] | {"score": {"threshold": 0.1, "slope": 10.0}}
+    plant.bundle("2.0.0", precisions=[precision])
+    plant.publish("2.0.0")
+    box = station.box(station.first)
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: box.phase is Phase.PROBATION, part={})
+        assert "20 frames, 100.0% seen otherwise" in alarms(box)
+    figures = next(event for event in box.state.events if event.figures.get("frames")).figures
+    assert (figures["pass_to_fail"], figures["fail_to_pass"]) == (20, 0)
+    assert figures["largest_difference"] == pytest.approx(0.79 - 60 / 255, abs=0.01)
+
+
+def test_pictures_that_a_bundle_would_not_judge_are_seen_otherwise(
+    station: Station, plant: Plant
+) -> None:
+    bright = [np.full((SIZE, SIZE), 200 + i, np.uint8) for i in range(40)]
+    plant.bundle("2.0.0", good=bright)
+    plant.publish("2.0.0")
+    box = station.box(station.first)
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: box.phase is Phase.PROBATION, part={"gray": 10})
+    figures = next(event for event in box.state.events if event.figures.get("frames")).figures
+    assert (figures["unfit"], figures["disagreement"]) == (20, 1.0)
+
+
+def test_bundles_that_may_judge_again_are_in_use_and_an_unknown_state_deletes_none(
+    station: Station,
+) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "kept" in box.steps, part={})
+    assert bundles_in_use(box.settings) == {
+        station.first,
+        box.settings.bundle_dir / f"{NAME}-1.0.0.ssn",
+    }
+    box.settings.models_file.write_text("hello")
+    with pytest.raises(UpdateError):
+        bundles_in_use(box.settings)
+
+
+def test_what_is_followed_is_pulled_beside_what_the_channel_section_names(
+    station: Station,
+) -> None:
+    settings = station.box(station.first).settings
+    assert channel_of(settings).bundles == [NAME]
+    assert settings.channel is not None
+    more = settings.channel.model_copy(update={"bundles": ["another", NAME]})
+    assert channel_of(settings.model_copy(update={"channel": more})).bundles == ["another", NAME]
+    with pytest.raises(SettingsError, match="channel: not set"):
+        channel_of(settings.model_copy(update={"channel": None}))
+
+
+def test_a_channel_that_is_away_is_not_asked_again_at_once_however_often_it_is_announced(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def away(*_: Any) -> Any:
+        asked.append(1)
+        raise ChannelError("it is away")
+
+    monkeypatch.setattr(pulling_module, "look", away)
+    box = station.box(station.first)
+    pulling = pulling_module.Pulling(box.settings, box.files.announced)
+
+    def turn() -> bool:
+        box.files.announced.touch()
+        pulling.turn()
+        return pulling.problem is not None
+
+    wait_until(turn, 10, "no problem")
+    for _ in range(50):
+        assert turn()
+    assert len(asked) == 1
+    monkeypatch.setattr(pulling_module, "RETRY_S", 0.0)
+    again = pulling_module.Pulling(box.settings, box.files.announced)
+    wait_until(lambda: again.turn() is not None, 10, "no pull")
+    for _ in range(50):
+        again.turn()
+    assert len(asked) == 2  # by schedule, not at once
+    box.files.announced.touch()
+    wait_until(lambda: again.turn() is not None, 10, "no pull when it is announced")

@@ -56,7 +56,7 @@ class RuntimeFiles:
         return self.root / "agent.lock"
 
     def heartbeat(self, process: str) -> Path:
-        """Return the heartbeat of a process: `ledger`, `inference`, `capture:CAMERA`, `http`."""
+        """Return the heartbeat of a process: `ledger`, `inference`, `capture:CAMERA`, ...."""
         return self.root / f"{process}.heartbeat"
 
     def swapped(self, follows: str) -> Path:

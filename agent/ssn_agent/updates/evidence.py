@@ -175,8 +175,8 @@ def why_back(before: Tally, after: Tally, faults: int, bounds: UpdateSettings) -
         factor = after.latency_ms / before.latency_ms
         if factor > bounds.max_latency_factor:
             return (
-                f"{after.latency_ms:.0f} ms from trigger to result, before "
-                f"{before.latency_ms:.0f} (updates.max_latency_factor)"
+                f"{after.latency_ms:.3g} ms from trigger to result, before "
+                f"{before.latency_ms:.3g} (updates.max_latency_factor)"
             )
     return None
 
