@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ssn_agent.updates import pulling as pulling_module
 from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
 from ssn_agent.updates.shadow_process import ShadowProcess
-from ssn_agent.updates.state import Phase, write_state
+from ssn_agent.updates.state import Followed, ModelsState, Phase, Stored, write_state
 from ssn_contract.messages import InvalidReason, ProcessStatus
 from support.agent import Agent
 from support.bundles import SIZE, manifest, write_brightness_bundle
@@ -292,14 +293,29 @@ def test_a_person_goes_back_after_it_was_kept_and_has_it_tried_again(station: St
         assert box.state.events[-1].detail == "by hand, by m.weber"
         assert box.followed.in_force is None
         assert "is refused: by hand, by m.weber" in alarms(box)
-        write_request(box.files.update_request, request)  # the process died before it was removed
-        box.run(updates, lambda: not box.files.update_request.exists())
-        assert box.steps.count("rolled_back") == 1
         retry = Request(action="retry", digest=new, by="m.weber")
         write_request(box.files.update_request, retry)
         box.run(updates, lambda: box.steps[-1] == "kept", part={})
     assert box.judging() == new
     assert alarms(box) == ""
+
+
+def test_a_request_that_outlives_the_process_is_done_once(station: Station, plant: Plant) -> None:
+    box = station.box(station.first)
+    third, second = (
+        Stored(name=NAME, version=version, digest=digest * 64, path=plant.bundle(version))
+        for version, digest in (("3.0.0", "3"), ("2.0.0", "2"))
+    )
+    now = datetime.now(timezone.utc)
+    judged = Followed(since=now, in_force=third, before=second)
+    write_state(box.settings.models_file, ModelsState(followed={NAME: judged}))
+    request = Request(action="rollback", follows=NAME, by="m.weber")
+    for _ in range(2):  # it was killed before it had removed the request
+        write_request(box.files.update_request, request)
+        box.updates(start_shadow=Scripted()).turn()
+        assert not box.files.update_request.exists()
+        assert box.steps == ["rolled_back"]
+        assert box.followed.in_force == second
 
 
 def test_there_must_be_something_to_go_back_to(station: Station) -> None:
@@ -431,7 +447,7 @@ def test_a_shadow_ends_with_the_process_and_an_orderly_end_does_not_count(
         (shadow,) = children_of(process.pid)
         process.send_signal(ending)
         process.wait(30)
-        wait_until(partial(is_gone, shadow), 10, "the shadow lives on")
+        wait_until(partial(is_gone, shadow), 3, "the shadow lives on")
         assert box.followed.attempts == attempts
         forget_steps(box)
 
