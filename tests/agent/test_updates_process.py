@@ -560,3 +560,33 @@ def test_a_channel_that_is_away_is_not_asked_again_at_once_however_often_it_is_a
     assert len(asked) == 2  # by schedule, not at once
     box.files.announced.touch()
     wait_until(lambda: again.turn() is not None, 10, "no pull when it is announced")
+
+
+def test_two_names_in_shadow_take_their_turns(station: Station, plant: Plant) -> None:
+    source = {"kind": "folder", "path": "/images"}
+    follows = {"left": NAME, "right": "another"}
+    cameras = {
+        camera: {"source": source, "follow": name, "bundle": str(station.first)}
+        for camera, name in follows.items()
+    }
+    box = station.box(cameras=cameras)
+    path = plant.bundle("1.0.0")
+    digest = Bundle.open(path).digest  # as the channel names it
+    candidate = Stored(name=NAME, version="1.0.0", digest=digest, path=path)
+    now = datetime.now(timezone.utc)
+    waiting = Followed(since=now, phase=Phase.SHADOW, candidate=candidate)
+    both = dict.fromkeys(follows.values(), waiting)
+    write_state(box.settings.models_file, ModelsState(followed=both))
+    started: list[str] = []
+
+    def shadow(_: Path, name: str, *__: Any) -> Scripted:
+        started.append(name)
+        return Scripted("tried", "begins", "refused")()
+
+    updates = box.updates(start_shadow=shadow)
+    updates.turn()
+    assert len(started) == 1
+    box.run(updates, lambda: box.steps.count("refused") == 2)
+    assert started == ["another", NAME]
+    assert box.steps == ["tried", "shadow", "refused"] * 2
+    assert [event.follows for event in box.state.events] == ["another"] * 3 + [NAME] * 3

@@ -69,6 +69,8 @@ class Updates:
         self._pulling = Pulling(settings, files.announced)
         self._named: dict[str, Stored] = {}
         self._shadow: Shadow | None = None
+        self._shadowed: str | None = None
+        """The name whose candidate it tries."""
         self._cameras: dict[str, Cameras] = {}
         """Of the names on probation."""
         self._since: dict[str, float] = {}
@@ -96,13 +98,12 @@ class Updates:
 
     def close(self) -> None:
         """End in order: a shadow that is ended for that has killed nobody."""
-        if self._shadow is None:
+        name = self._shadowed
+        if name is None:
             return
         self._end_shadow()
         try:
-            for name, followed in self._followed.items():
-                if followed.phase is Phase.SHADOW:
-                    self._write(name, rules.interrupted(followed))
+            self._write(name, rules.interrupted(self._followed[name]))
         except UpdateError as error:
             logger().error("an ended shadow counts as one that died", problem=str(error))
 
@@ -174,7 +175,7 @@ class Updates:
 
     def _leave(self, name: str) -> None:
         """Have nothing under way for a name."""
-        if self._followed[name].phase is Phase.SHADOW:
+        if self._shadowed == name:
             self._end_shadow()
         cameras = self._cameras.pop(name, None)
         if cameras is not None:
@@ -212,6 +213,8 @@ class Updates:
                 return
 
     def _go_on_in_shadow(self, name: str, followed: Followed) -> None:
+        if self._shadowed not in (None, name):
+            return  # a name that was not followed for a while: it waits for its turn
         candidate = followed.candidate
         named = self._named.get(name)
         if candidate is not None and named is not None and named.digest != candidate.digest:
@@ -221,6 +224,7 @@ class Updates:
         if self._shadow is None:
             self._write(name, rules.attempt(followed))
             if candidate is not None and self._followed[name].phase is Phase.SHADOW:
+                self._shadowed = name
                 self._shadow = self._start_shadow(
                     self._files.settings,
                     name,
@@ -333,7 +337,7 @@ class Updates:
     def _end_shadow(self) -> None:
         if self._shadow is not None:
             self._shadow.close()
-            self._shadow = None
+            self._shadow = self._shadowed = None
 
 
 def _now() -> datetime:

@@ -7,7 +7,6 @@ from pathlib import Path
 from ssn_agent.bundles.channel import Look, look
 from ssn_agent.bundles.in_use import bundles_in_use, channel_of
 from ssn_agent.errors import AgentError
-from ssn_agent.log import logger
 from ssn_agent.settings import Settings
 from ssn_agent.updates.state import Stored
 
@@ -57,12 +56,7 @@ class Pulling:
         self._thread = None
         found = self._look or Look([], ["the pull died; see the log"])
         self._look = None
-        problem = "\n".join(found.problems) or None
-        if problem is not None and problem != self.problem:
-            logger().error("the channel is not pulled", problem=problem)
-        elif problem is None and self.problem is not None:
-            logger().info("the channel is pulled again")
-        self.problem = problem
+        problem = self.problem = "\n".join(found.problems) or None
         now = time.monotonic()
         self._earliest_at = now if problem is None else now + RETRY_S
         self._due_at = max(now + channel_of(self._settings).poll_s, self._earliest_at)
