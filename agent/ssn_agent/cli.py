@@ -207,16 +207,11 @@ def bundle_pull(
 ) -> None:
     """Fetch and verify the channel's bundles, as the settings' [channel] says."""
     from ssn_agent.bundles.channel import pull
-    from ssn_agent.bundles.in_use import bundles_in_use
+    from ssn_agent.bundles.in_use import bundles_in_use, channel_of
 
     settings = settings_of(config, overrides)
-    if settings.channel is None:
-        msg = f"{config}: channel: not set; say where bundles come from (docs/channels.md)"
-        raise SettingsError(msg)
-    in_use = bundles_in_use(settings)
-    for bundle in pull(
-        settings.channel, settings.bundle_dir, settings.channel_dir, in_use, fetch=not check
-    ):
+    channel, in_use = channel_of(settings), bundles_in_use(settings)
+    for bundle in pull(channel, settings.bundle_dir, settings.channel_dir, in_use, fetch=not check):
         word = "is here" if not bundle.is_new else "is to be fetched" if check else "fetched"
         size = f"{bundle.length / 2**20:.1f} MiB"
         typer.echo(f"{bundle.name} {bundle.version} {word}: {bundle.path} ({size})")

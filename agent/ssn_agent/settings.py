@@ -44,6 +44,7 @@ from ssn_agent.metrics.settings import MetricsSettings
 from ssn_agent.publish.settings import BrokerSettings
 from ssn_agent.section import Section
 from ssn_agent.supervisor.settings import MemorySettings
+from ssn_agent.updates.settings import UpdateSettings
 from ssn_contract.manifest import Name
 from ssn_contract.messages import Product
 from ssn_contract.topics import Station
@@ -131,6 +132,7 @@ class Settings(Section):
     metrics: MetricsSettings = MetricsSettings()
     http: HttpSettings = HttpSettings()
     retention: RetentionSettings = RetentionSettings()
+    updates: UpdateSettings = UpdateSettings()
     data_dir: Path = Path("/var/lib/ssn-agent")
     """Ledger, heatmaps, pulled bundles, and what was found out about engines."""
     runtime_dir: Path = DEFAULT_RUNTIME_DIR

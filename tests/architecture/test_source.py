@@ -82,8 +82,14 @@ def test_a_package_says_what_it_is_for(folder: Path) -> None:
 def test_a_folder_with_process_py_is_a_process_and_the_others_are_libraries() -> None:
     started = {path for path in modules() if AGENT in path.parents and _is_started(path)}
     processes = {path for path in modules() if AGENT in path.parents and path.name == "process.py"}
-    assert {path.parent.name for path in processes} == {"capture", "inference", "labels", "ledger"}
-    helpers = {AGENT / "ledger" / "prepare.py", AGENT / "inference" / "trial.py"}
+    assert {path.parent.name for path in processes} == {
+        *("capture", "inference", "labels", "ledger", "updates")
+    }
+    helpers = {
+        AGENT / "ledger" / "prepare.py",
+        AGENT / "inference" / "trial.py",
+        AGENT / "updates" / "shadow.py",
+    }
     commands = {AGENT / "cli.py", AGENT / "labels" / "openapi.py"}
     assert started - processes == commands | helpers
     assert processes <= started

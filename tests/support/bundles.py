@@ -1,6 +1,6 @@
 """A bundle that anyone can compute by hand: map = brightness, score = its maximum."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,18 @@ def reference(good: Sequence[Pixels], side: int = SIZE) -> Reference:
 
 
 def write_brightness_bundle(
-    path: Path, *, steps: int = 0, good: Sequence[Pixels] = (), **changes: Any
+    path: Path,
+    *,
+    steps: int = 0,
+    good: Sequence[Pixels] = (),
+    entries: Mapping[str, bytes] | None = None,
+    **changes: Any,
 ) -> Path:
     """Write the bundle, of a model with so much idle work, and return its path.
 
-    With `good` images it says how these look.
+    With `good` images it says how these look; with `entries` it holds these besides.
     """
-    entries = files(steps)
+    entries = {**files(steps), **(entries or {})}
     if good:
         entries["reference.json"] = reference(good).model_dump_json().encode()
     write_bundle(path, manifest(**changes), entries)

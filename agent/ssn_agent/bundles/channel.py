@@ -87,11 +87,21 @@ class Pulled:
 
     name: str
     version: str
+    digest: str
+    """SHA-256 of the file, as it was signed."""
     path: Path
     """Its place in the store."""
     length: int
     is_new: bool
     """Whether the store did not have it."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a pull brought, and what is wrong with the others."""
+
+    pulled: list[Pulled]
+    problems: list[str]
 
 
 def pull(
@@ -107,23 +117,39 @@ def pull(
     `in_use` are bundles that stay as they are whatever the channel says. A bundle that is refused
     keeps none of the others back. Raises ChannelError, saying of each what is wrong.
     """
-    pulled, problems = [], []
+    found = look(settings, bundle_dir, channel_dir, in_use, fetch=fetch)
+    if found.problems:
+        raise ChannelError("\n".join(found.problems))
+    return found.pulled
+
+
+def look(
+    settings: ChannelSettings,
+    bundle_dir: Path,
+    channel_dir: Path,
+    in_use: Collection[Path] = (),
+    *,
+    fetch: bool = True,
+) -> Look:
+    """Do as `pull`, and return what came beside what is wrong with the others.
+
+    Raises ChannelError where nothing at all can be had.
+    """
+    found = Look([], [])
     try:
         with Store.opened(bundle_dir) as store:
             client = _Client(settings, store, channel_dir, in_use)
             for name in settings.bundles:
                 try:
-                    pulled.append(client.pull(name, fetch=fetch))
+                    found.pulled.append(client.pull(name, fetch=fetch))
                 except ChannelError as error:
-                    problems.append(str(error))
-            if problems:
-                raise ChannelError("\n".join(problems))
-            if fetch:
-                store.tidy({one.path for one in pulled} | set(in_use), settings.keep)
+                    found.problems.append(str(error))
+            if fetch and not found.problems:
+                store.tidy({one.path for one in found.pulled} | set(in_use), settings.keep)
     except OSError as error:
         msg = f"a pull from {settings.url} ends: {error}; check data_dir, its space and its rights"
         raise ChannelError(msg) from error
-    return pulled
+    return found
 
 
 class _Client:
@@ -157,6 +183,9 @@ class _Client:
             raise ChannelError(msg)
         what = f"{self._where}: {name}"
         said = announced(what, target.custom, target.length, self._settings.max_bundle_mib * 2**20)
+        digest = target.hashes.get("sha256")
+        if digest is None:
+            raise ChannelError(f"{what} is signed without its SHA-256; publish it with ssn-trainer")
         path = self._store.path(name, said.version)
         is_new = self._updater.find_cached_target(target, str(path)) is None
         if is_new and path.resolve() in self._in_use and _is_sound(path):
@@ -167,7 +196,7 @@ class _Client:
             self._store.take(path, lambda place: self._fetch(target, name, said, place))
         elif fetch:
             path.touch()  # it is of the newest again, where an older one was published anew
-        return Pulled(name, said.version, path, target.length, is_new)
+        return Pulled(name, said.version, digest, path, target.length, is_new)
 
     def _fetch(self, target: TargetFile, name: str, said: ChannelBundle, place: Path) -> None:
         with _in_words(self._where):
@@ -181,7 +210,7 @@ class _Client:
         if (manifest.name, manifest.version) != (name, said.version):
             msg = f"{what} says of itself that it is {manifest.name} {manifest.version}"
             raise ChannelError(f"{msg}; publish it anew")
-        if bundle.digest != target.hashes.get("sha256"):
+        if bundle.digest != target.hashes["sha256"]:
             raise ChannelError(f"{place}: is not what was written; check the disk")
 
 

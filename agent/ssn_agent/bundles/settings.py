@@ -32,8 +32,10 @@ class ChannelSettings(Section):
     root_file: FilePath
     """A root.json of the channel, brought here by hand: all trust begins with it."""
     name: ChannelName = "stable"
-    bundles: Annotated[list[Name], Field(min_length=1, max_length=32)]
-    """Names of the bundles to follow, without versions."""
+    bundles: Annotated[list[Name], Field(max_length=32, default_factory=list)]
+    """Names of bundles to pull, without versions, beside those that cameras follow."""
+    poll_s: Annotated[float, Field(ge=10, le=604_800)] = 3600.0
+    """How often the channel is looked at for what is followed."""
     keep: Annotated[int, Field(ge=0, le=100)] = 3
     """Bundles that stay in the store beside those that the channel names or a camera has."""
     max_bundle_mib: Annotated[int, Field(ge=1, le=512)] = 512

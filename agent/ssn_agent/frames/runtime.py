@@ -56,7 +56,7 @@ class RuntimeFiles:
         return self.root / "agent.lock"
 
     def heartbeat(self, process: str) -> Path:
-        """Return the heartbeat of a process: `ledger`, `inference`, `capture:CAMERA`, `http`."""
+        """Return the heartbeat of a process: `ledger`, `inference`, `capture:CAMERA`, ...."""
         return self.root / f"{process}.heartbeat"
 
     def swapped(self, follows: str) -> Path:
@@ -83,6 +83,11 @@ class RuntimeFiles:
     def challenge_request(self, camera: str) -> Path:
         """Return the file in which a command asks something of a camera's challenge."""
         return self.root / f"{camera}.challenge"
+
+    @property
+    def updates(self) -> Path:
+        """Return the note of what people should know of updates."""
+        return self.root / "updates.json"
 
     @property
     def inference_ready(self) -> Path:

@@ -57,7 +57,7 @@ class Model:
         self._heart.beat(LOAD_S)
         self._settings = settings.inference
         self._bundle = Bundle.open(path)
-        self._engines = _engines_for(self._bundle)
+        self._engines = engines_for(self._bundle)
         key = circumstances(self._bundle.digest, self._engines, self._settings.threads)
         self._findings = Findings(settings.engine_dir / key)
         self._starting = files.engine_starting(self._bundle.digest)
@@ -239,8 +239,8 @@ class Model:
         logger().error("engine refused", engine=name, problem=problem)
 
 
-def _engines_for(bundle: Bundle) -> dict[EngineName, str]:
-    """The engines of this machine whose precision the bundle has, with their versions."""
+def engines_for(bundle: Bundle) -> dict[EngineName, str]:
+    """Return the engines of this machine whose precision the bundle has, with their versions."""
     has = {precision.name for precision in bundle.manifest.precisions}
     here = available_engines().items()
     return {name: version for name, version in here if name.partition("/")[2] in has}

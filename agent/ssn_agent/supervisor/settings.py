@@ -24,3 +24,5 @@ class MemorySettings(Section):
     """The outbox's window, SQLite's cache."""
     http_mib: Mib = 256
     """The HTTP API with its 32 connections."""
+    updates_mib: Mib = 1280
+    """A bundle of 512 MiB, the largest, is there twice while it is verified."""

@@ -29,6 +29,7 @@ from ssn_agent.supervisor.children import State
 from ssn_agent.supervisor.in_force import SettingsInForce
 from ssn_agent.supervisor.note import SupervisorNote, write_note
 from ssn_agent.supervisor.systemd import Systemd
+from ssn_agent.updates.note import read_alarms
 
 TICK_S = 0.05
 PAUSE_S = 1.0
@@ -88,6 +89,18 @@ class Supervisor:
             if settings.http.port is not None
             else []
         )
+        self._updates = (
+            [
+                Child(
+                    "updates",
+                    [module("updates"), resolved, parent],
+                    heart("updates"),
+                    memory.updates_mib,
+                )
+            ]
+            if settings.followed
+            else []
+        )
         self._note: SupervisorNote | None = None
         self._endpoint: Endpoint | None = None
         self._turned_at = time.monotonic()
@@ -107,7 +120,7 @@ class Supervisor:
         while not stop:
             self._begin_turn()
             self._heed_reload()
-            self._tend([self._ledger, self._inference, *self._http])
+            self._tend([self._ledger, self._inference, *self._http, *self._updates])
             if self._ledger.exit_code == LEDGER_DAMAGED:
                 self._begin_anew()
             if self._files.inference_ready.exists() or time.monotonic() >= cameras_start_at:
@@ -120,7 +133,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [self._ledger, self._inference, *self._captures, *self._http]
+        return [self._ledger, self._inference, *self._captures, *self._http, *self._updates]
 
     def _tend(self, children: Iterable[Child]) -> None:
         """Take the next step with some of the children, and say how all of them are."""
@@ -131,7 +144,7 @@ class Supervisor:
         unburied = (
             child.rule.state is State.KILLED and now - child.rule.since > UNBURIED_S
             for child in self._children
-            if child not in self._http  # the line can do without it
+            if child not in (*self._http, *self._updates)  # the line can do without it
         )
         if not any(unburied):
             self._systemd.well(now)
@@ -140,6 +153,8 @@ class Supervisor:
         """Say how the children and the settings are, where that has changed."""
         alarms = [text for child in self._children for text in child.alarms(now)]
         alarms += self._in_force.alarms()
+        if self._updates:
+            alarms += [f"updates: {text}" for text in read_alarms(self._files.updates)]
         if self._endpoint is not None and self._endpoint.problem is not None:
             alarms.append(f"metrics: {self._endpoint.problem}")
         running = {c.name: c.process.pid for c in self._children if c.process is not None}
@@ -203,14 +218,14 @@ class Supervisor:
         Raises AgentError.
         """
         self._systemd.stopping()
-        end_all([*self._http, *self._captures], CAPTURE_STOP_S)
+        end_all([*self._http, *self._updates, *self._captures], CAPTURE_STOP_S)
         end_all([self._inference], INFERENCE_STOP_S)
         msg = "the ledger was damaged and is set aside (see the log); start the agent again"
         raise AgentError(msg)
 
     def _end(self) -> None:
         self._systemd.stopping()
-        end_all([*self._http, *self._captures], CAPTURE_STOP_S)
+        end_all([*self._http, *self._updates, *self._captures], CAPTURE_STOP_S)
         closed = self._end_ledger()
         end_all([self._inference], INFERENCE_STOP_S)
         if not closed:

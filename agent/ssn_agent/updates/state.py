@@ -13,12 +13,14 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssn_agent.atomic import write_atomically
-from ssn_agent.errors import UpdateError
+from ssn_agent.errors import MessageError, UpdateError
 from ssn_contract.manifest import Digest, Name, Version
 from ssn_contract.messages import ModelStep
 
 KEPT_EVENTS = 256
 """So many of the newest steps are in the file: the ledger may be away that long."""
+KEPT_REFUSALS = 64
+Figures = dict[str, float | int | str | None]
 
 
 class _Model(BaseModel):
@@ -43,7 +45,28 @@ class Event(_Model):
     step: ModelStep
     bundle: Stored
     detail: Annotated[str, Field(max_length=1000)] | None = None
-    figures: dict[str, float | int | str | None] = {}
+    figures: Figures = {}
+
+
+class Tally(_Model):
+    """What became of parts, as far as it can be a model's doing."""
+
+    parts: int = 0
+    """Judged, or INVALID for a reason that the model can have caused."""
+    failed: int = 0
+    invalid: int = 0
+    """Of `parts`."""
+    late: int = 0
+    """Of `invalid`."""
+    latency_ms: float | None = None
+    """Median from trigger to result, of those that were judged."""
+
+
+class Mark(_Model):
+    """The last part of a camera before a bundle took over."""
+
+    epoch: UUID
+    sequence: int
 
 
 class Phase(str, Enum):
@@ -71,7 +94,15 @@ class Followed(_Model):
     """What judged before it; None: what the settings' `bundle` names."""
     candidate: Stored | None = None
     refused: dict[Digest, str] = {}
-    """Bundles that are not tried again by themselves, and why."""
+    """Bundles that are not tried again by themselves, and why; the newest of them last."""
+    attempts: int = 0
+    """Shadows of `candidate` that were started and did not come to an end."""
+    faults: int = 0
+    """How often inference had been replaced when the swap began."""
+    marks: dict[Name, Mark] = {}
+    """Where each camera stood at the swap."""
+    baseline: Tally = Tally()
+    """What had become of parts before it."""
 
 
 class ModelsState(_Model):
@@ -90,9 +121,10 @@ def read_state(path: Path) -> ModelsState:
     except FileNotFoundError:
         return ModelsState()
     except (OSError, ValidationError) as error:
+        why = MessageError.of(error, "it") if isinstance(error, ValidationError) else error
         msg = (
-            f"{path}: cannot be read ({error}); the settings' bundles judge until it can: put it "
-            "back from a backup, or delete it"
+            f"{path}: cannot be read, so the settings' bundles judge; put it back from a backup, "
+            f"or delete it ({why})"
         )
         raise UpdateError(msg) from error
 
