@@ -179,6 +179,11 @@ class Journal:
                 return self.head
             self.head = min(newer)
 
+    def is_begun(self, sequence: int) -> bool:
+        """Say whether capture has begun to count this number, or a later one in its place."""
+        places = self._ring_record(sequence), self._spill_record(sequence)
+        return any(layout.number(place) >= sequence for place in places)
+
     def read(self, sequence: int) -> Entry | None:
         """Return a record, or None where the ring does not hold that number (any more)."""
         record = self._record(sequence)
