@@ -49,7 +49,7 @@ class Box:
 
     def model(self, engine: str = "auto") -> Model:
         heart = Heartbeat(self.files.heartbeat("inference"))
-        return Model(self.bundle, self.settings(engine), self.files, heart)
+        return Model(Bundle.open(self.bundle), self.settings(engine), self.files, heart)
 
 
 _CAMERAS = {"left": {"source": {"kind": "folder", "path": "/images"}}}

@@ -1,9 +1,10 @@
 """The inference process: `python -m ssn_agent.inference.process SETTINGS PARENT`.
 
-Takes frames from all cameras in turn, scores those that are fit to judge, writes the result into
-the journal, wakes the ledger process, and then has the heatmap written. It owns nothing that
-outlives it: after its death the next one finds in the journals which frames have no result yet. A
-heatmap that was not written by then is lost, and the ledger's outbox says so.
+Takes frames from all cameras in turn, scores those that are fit to judge by what judges their
+product (`judges`), writes the result into the journal, wakes the ledger process, and then has the
+heatmap written. It owns nothing that outlives it: after its death the next one finds in the
+journals which frames have no result yet. A heatmap that was not written by then is lost, and the
+ledger's outbox says so.
 """
 
 import os
@@ -22,6 +23,7 @@ from ssn_agent.frames.wake import Doorbell, Ringer
 from ssn_agent.inference.choice import tidy
 from ssn_agent.inference.heatmap_writer import HeatmapWriter
 from ssn_agent.inference.heatmaps import heatmap_path
+from ssn_agent.inference.judges import Judges
 from ssn_agent.inference.lane import Lane, Waiting
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.results import invalid, judged, outcome_of
@@ -33,7 +35,6 @@ from ssn_contract.messages import InvalidReason
 
 POLL_S = 0.1
 """A lost ring costs at most this."""
-REOPEN_BUNDLE_S = 5.0
 
 
 class Inference:
@@ -48,12 +49,14 @@ class Inference:
         self._heart.beat()
         self._ledger = Ringer(files.ledger_bell)
         self._heatmaps = HeatmapWriter()
-        self._models: dict[Path, Model] = {}
+        self._judges = Judges(settings, files, self._heart)
         self._lanes: deque[Lane] = deque()
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
-            self._lanes.append(Lane(name, camera, journal, slots, journal.next_held(0)))
+            self._lanes.append(
+                Lane(name, camera, journal, slots, journal.next_held(0), self._judges)
+            )
 
     def take_over(self, settings: Settings) -> None:
         """Judge by these settings from the next frame on; see `supervisor.reload`."""
@@ -62,43 +65,45 @@ class Inference:
         for lane in self._lanes:
             before = lane.settings
             lane.settings = settings.cameras[lane.name]
-            if lane.model is not None and lane.settings.fitness != before.fitness:
+            if lane.settings.fitness != before.fitness:
                 lane.choose_checks()
                 lane.note_model()
                 self._ledger.ring()
 
     def load(self) -> None:
-        """Open the bundles that are missing, check them on this engine, and note what judges."""
+        """Load the bundles that are missing or wanted, and note what judges; see `judges`."""
+        changed = self._judges.load()
         for lane in self._lanes:
-            if lane.model is None and time.monotonic() >= lane.retry_at:
-                self._take_model(lane)
-                lane.retry_at = time.monotonic() + REOPEN_BUNDLE_S
+            if changed.isdisjoint(lane.seats):
+                continue
+            lane.choose_checks()
+            lane.note_model()
+            if lane.problem:
+                logger().error("not all judges", camera=lane.name, problem=lane.problem)
+        if changed:
+            self._ledger.ring()
 
     def search(self) -> None:
         """Take the next step towards the fastest engines, and note where one took over."""
-        for model in self._models.values():
-            model.search()
-            if model.is_changed:
-                model.is_changed = False
-                for lane in self._lanes:
-                    if lane.model is model:
-                        lane.note_model()
-                self._ledger.ring()
+        changed = self._judges.search()
+        for lane in self._lanes:
+            if not changed.isdisjoint(lane.seats):
+                lane.note_model()
+        if changed:
+            self._ledger.ring()
 
     @property
     def is_loading(self) -> bool:
         """Say whether an engine that is known to be better is on its way."""
-        return any(model.is_loading for model in self._models.values())
+        return self._judges.is_loading
 
     def tidy(self) -> None:
         """Remove what is kept for engines of bundles that are long out of use."""
-        in_use = {model.engine_dir for model in self._models.values()}
-        tidy(self._settings.engine_dir, in_use)
+        tidy(self._settings.engine_dir, self._judges.engine_dirs)
 
     def close(self) -> None:
         """End in order."""
-        for model in self._models.values():
-            model.close()
+        self._judges.close()
         self._heatmaps.close()
 
     def turn(self) -> bool:
@@ -113,43 +118,21 @@ class Inference:
             self._lanes.rotate(-1)
             lane = self._lanes[-1]
             first = self._next(lane, row=0)
-            if first is not None and lane.model is not None:
-                self._score(lane.model, self._fill(lane.model, first))
+            if first is not None:
+                self._score(first.model, self._fill(first))
                 return True
         return False
 
-    def _take_model(self, lane: Lane) -> None:
-        path = lane.settings.bundle
-        message = "no bundle is set for this camera (cameras.NAME.bundle)"
-        model = None if path is None else self._models.get(path)
-        if path is not None and model is None:
-            try:
-                model = self._models[path] = Model(path, self._settings, self._files, self._heart)
-                name = model.scorer.engine.name
-                logger().info("bundle in force", bundle=str(path), engine=name)
-            except AgentError as error:
-                message = str(error)
-        lane.model = model
-        if model is None and message == lane.problem:
-            return  # it is tried again and again, and said once
-        lane.problem = message
-        if model is None:
-            logger().error("no model", camera=lane.name, problem=message)
-        else:
-            lane.choose_checks()
-        lane.note_model(message)
-        self._ledger.ring()
-
-    def _fill(self, model: Model, first: Waiting) -> list[Waiting]:
+    def _fill(self, first: Waiting) -> list[Waiting]:
         """Add to the first frame of a batch what else waits for the same bundle and fits in."""
-        batch = [first]
-        lanes = deque(lane for lane in self._lanes if lane.model is model)
+        batch, model = [first], first.model
+        lanes = deque(lane for lane in self._lanes if any(s.model is model for s in lane.seats))
         while lanes:
             nearest_ns = min(waiting.deadline_ns for waiting in batch)
             left_s = (nearest_ns - time.monotonic_ns()) / 1e9
             if not model.fits(len(batch) + 1, left_s):
                 break
-            waiting = self._next(lanes[0], row=len(batch))
+            waiting = self._next(lanes[0], row=len(batch), only=model)
             if waiting is None:
                 lanes.popleft()
             else:
@@ -157,10 +140,11 @@ class Inference:
                 lanes.rotate(-1)
         return batch
 
-    def _next(self, lane: Lane, row: int) -> Waiting | None:
+    def _next(self, lane: Lane, row: int, only: Model | None = None) -> Waiting | None:
         """Put the next frame of a camera into this row of its model's input.
 
-        Frames that cannot be judged get their result on the way. None: there is no more.
+        Frames that cannot be judged get their result on the way. None: there is no more, or the
+        next one is not for the `only` model that was asked for, and keeps its turn.
         """
         lane.journal.refresh()
         while lane.cursor <= lane.journal.head:
@@ -169,6 +153,9 @@ class Inference:
                 lane.cursor = lane.journal.next_held(lane.cursor + 1)
                 continue
             if entry.captured is None:
+                return None
+            model = lane.model_of(entry.accepted.product)
+            if only is not None and model not in (None, only):
                 return None
             lane.cursor += 1
             if entry.captured.reason is None and entry.result is None:
