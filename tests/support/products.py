@@ -15,11 +15,9 @@ from ssn_agent.frames.slots import PixelSlots
 from ssn_agent.inference.engines.available import REFERENCE
 from ssn_agent.inference.process import Inference
 from ssn_agent.settings import Settings
+from support.followed import CHANNEL
 from support.ledgers import settings_in
 from support.records import new_journal
-
-CHANNEL = {"url": "http://127.0.0.1:1/", "root_file": __file__, "bundles": ["brightness"]}
-"""One that nobody asks: what is followed wants one."""
 
 
 class Cameras:
