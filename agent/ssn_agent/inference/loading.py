@@ -22,6 +22,9 @@ from ssn_agent.settings import Settings
 LIMIT_S = 300.0
 """A bundle that is not ready by then is given up."""
 _STEP_S = 0.02
+_PAUSE = 3.0
+"""As in a trial: serving needs the processor, its caches and memory. The thread cannot have a lower
+priority instead, for the engine's own threads would inherit it, and keep it when they judge."""
 
 
 def open_bundle(wanted: Wanted) -> Bundle:
@@ -81,7 +84,7 @@ class Loading:
         bundle = open_bundle(self.wanted)
         if bundle.digest in self._open_models:
             return self._open_models[bundle.digest]
-        model = Model(bundle, *self._context)
+        model = Model(bundle, *self._context, _PAUSE)
         while model.search():
             if self._given_up.wait(_STEP_S):
                 model.close()

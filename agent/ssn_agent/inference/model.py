@@ -48,14 +48,21 @@ class Model:
     """A bundle in force, on the reference engine at first."""
 
     def __init__(
-        self, bundle: Bundle, settings: Settings, files: RuntimeFiles, heart: Heartbeat
+        self,
+        bundle: Bundle,
+        settings: Settings,
+        files: RuntimeFiles,
+        heart: Heartbeat,
+        pause: float = 0.0,
     ) -> None:
         """Start the reference. Raises BundleError, EngineError where it fails. Takes up to LOAD_S.
 
+        What is computed to prepare an engine is followed by a pause of so many times its length.
         `heart` is the main loop's: it is told before a fallback, which frames wait for, and left
         alone here, for this may be another thread (`loading`).
         """
         self._heart = heart
+        self._pause = pause
         self._settings = settings.inference
         self._bundle = bundle
         self._engines = _engines_for(self._bundle)
@@ -215,7 +222,7 @@ class Model:
             scorer = Scorer(
                 self._bundle, self._settings.threads, engine=name, cache=self.engine_dir
             )
-            scorer.check_vectors()
+            scorer.check_vectors(self._pause)
             if name != REFERENCE:  # which is to judge at once, and needs no such thing
                 self._warm_up(scorer)
         except OSError as error:
@@ -232,7 +239,9 @@ class Model:
         """Score a batch of each size: a runtime prepares for a size when it comes first."""
         for count in range(2, self._max_batch(scorer) + 1):
             size = count, scorer.input.height, scorer.input.width, 3
+            begun = time.perf_counter()
             scorer.score_inputs(np.zeros(size, np.uint8))
+            time.sleep(self._pause * (time.perf_counter() - begun))
 
     def _refuse_what_killed_us(self) -> None:
         """Refuse the engine whose loading the process before this one did not live through.
