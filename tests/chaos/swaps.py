@@ -112,7 +112,7 @@ def run(folder: Path, counts: Counts) -> list[Row]:
             verdicts = [_judged(row) for row in station.query(_VERDICTS)]
     finally:
         broker.kill()
-    return [_row(counts, folder, verdicts, swaps, memory)]
+    return [row_of(counts, folder, verdicts, swaps, memory)]
 
 
 class _offering:  # noqa: N801 -- used as a context manager
@@ -143,13 +143,14 @@ def _judged(row: Any) -> Judged:
     return Judged((camera, epoch, sequence), reason, digest, latency_ms, at)
 
 
-def _row(
+def row_of(
     counts: Counts,
     folder: Path,
     verdicts: list[Judged],
     swaps: list[Swap],
     memory: list[float],
 ) -> Row:
+    """Compare the sender's lists in `folder` with the verdicts; `memory` in MiB, a swap each."""
     offered = {line["id"] for line in LinesReader(folder / "offered.jsonl").read()}
     answers = LinesReader(folder / "answers.jsonl").read()
     taken = {line["id"]: _key(line) for line in answers if line["status"] == "accepted"}
