@@ -194,10 +194,10 @@ def test_a_remembered_engine_that_no_longer_keeps_to_the_vectors_is_replaced_by_
     search(box.model())
     honest = Scorer.check_vectors
 
-    def lying(scorer: Scorer) -> float:
+    def lying(scorer: Scorer, pause: float) -> float:
         if scorer.engine.name == OTHER:
             raise EngineError("does not reproduce")
-        return honest(scorer)
+        return honest(scorer, pause)
 
     monkeypatch.setattr(Scorer, "check_vectors", lying)
     model = box.model()

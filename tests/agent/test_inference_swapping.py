@@ -195,6 +195,25 @@ def test_a_load_that_fails_leaves_what_judges_and_is_told_once_and_is_not_tried_
     until(cameras, box, "own")
 
 
+def test_what_judges_already_is_not_loaded_again_and_who_asks_anew_is_answered(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras = box.start()
+    model = Model.__init__
+    made: list[None] = []
+
+    def noted(*arguments: Any) -> None:
+        made.append(None)
+        model(*arguments)
+
+    monkeypatch.setattr(Model, "__init__", noted)
+    box.files.swapped(FOLLOW).unlink()
+    box.want("own")
+    cameras.inference.load()
+    assert box.says("own")
+    assert made == []
+
+
 def test_a_load_that_takes_too_long_is_given_up(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     cameras = box.start()
     goes_on = threading.Event()

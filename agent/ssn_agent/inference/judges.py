@@ -180,6 +180,7 @@ class Judges:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        self._noted.clear()  # who has decided waits for an answer, also where it is the old one
         try:
             self._state, self._state_problem = read_state(path), ""
         except UpdateError as error:
