@@ -9,7 +9,8 @@ FUZZ_S ?= 600
 PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BIN := .venv/bin
 
-.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime soak-cameras fuzz wheelhouse \
+.PHONY: help demo demo-bundle setup test check profile chaos soak-runtime soak-cameras soak-swaps fuzz \
+	wheelhouse \
 	system-packages chaos-packages clean
 
 help:
@@ -21,6 +22,7 @@ help:
 	@echo "make chaos        the agent under faults, beside a witness (15 minutes, as root)"
 	@echo "make soak-runtime the same for two hours, into docs/chaos.json; goes on where it was cut off"
 	@echo "make soak-cameras every camera driver against its counterpart, into docs/cameras.json; likewise"
+	@echo "make soak-swaps   1 000 swaps of bundles under load, into docs/swaps.json (up to two hours)"
 	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
 	@echo "make wheelhouse   all wheels of a station without a network, TARGET=x86_64|aarch64 PYTHON=3.10|3.11|3.12"
 	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 15 minutes)"
@@ -72,6 +74,9 @@ soak-runtime: setup chaos-packages
 
 soak-cameras: setup system-packages
 	PYTHONPATH=tests $(BIN)/python -m cameras --counts soak --out docs/cameras.json
+
+soak-swaps: setup
+	PYTHONPATH=tests $(BIN)/python -m chaos.swaps --counts soak --out docs/swaps.json
 
 fuzz: setup
 	PYTHONPATH=tests $(BIN)/python -m chaos.fuzz --seconds $(FUZZ_S)

@@ -11,7 +11,7 @@ from ssn_contract.topics import Station, Topics
 from support.agent import Agent, station
 from support.bundles import write_brightness_bundle
 from support.mosquitto import Mosquitto, Subscriber
-from support.parts import draw_parts
+from support.parts import many_parts
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.needs("mosquitto", "mosquitto_sub")
@@ -22,15 +22,6 @@ CHILDREN = {
     "capture:stuck": ("capture", "stuck"),
     "capture:well": ("capture", "well"),
 }
-
-
-def many_parts(folder: Path, count: int) -> Path:
-    """Return a folder of so many images: a few, under many names."""
-    draw_parts(folder, 20)
-    drawn = sorted(folder.iterdir())
-    for number in range(20, count):
-        os.link(drawn[number % 20], folder / f"part-{number:05d}.png")
-    return folder
 
 
 def pids(agent: Agent) -> dict[str, int]:

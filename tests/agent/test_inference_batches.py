@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ssn_agent.bundles.archive import Bundle
 from ssn_agent.errors import EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.layout import Accepted, Captured, Outcome, Result
@@ -256,7 +257,7 @@ def learned(folder: Path, runtime: Path, bundle: Path, **inference: Any) -> Mode
     inference = {"engine": REFERENCE, "max_batch": 4, **inference}
     settings = settings_in(folder, (), cameras={"left": {"source": source}}, inference=inference)
     files = RuntimeFiles(runtime)
-    model = Model(bundle, settings, files, Heartbeat(files.heartbeat("inference")))
+    model = Model(Bundle.open(bundle), settings, files, Heartbeat(files.heartbeat("inference")))
     model.prepare(DARK, 0)
     model.score_prepared(1)
     return model

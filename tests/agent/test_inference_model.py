@@ -49,7 +49,7 @@ class Box:
 
     def model(self, engine: str = "auto") -> Model:
         heart = Heartbeat(self.files.heartbeat("inference"))
-        return Model(self.bundle, self.settings(engine), self.files, heart)
+        return Model(Bundle.open(self.bundle), self.settings(engine), self.files, heart)
 
 
 _CAMERAS = {"left": {"source": {"kind": "folder", "path": "/images"}}}
@@ -194,10 +194,10 @@ def test_a_remembered_engine_that_no_longer_keeps_to_the_vectors_is_replaced_by_
     search(box.model())
     honest = Scorer.check_vectors
 
-    def lying(scorer: Scorer) -> float:
+    def lying(scorer: Scorer, pause: float) -> float:
         if scorer.engine.name == OTHER:
             raise EngineError("does not reproduce")
-        return honest(scorer)
+        return honest(scorer, pause)
 
     monkeypatch.setattr(Scorer, "check_vectors", lying)
     model = box.model()

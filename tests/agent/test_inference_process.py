@@ -225,7 +225,7 @@ def test_without_a_sound_bundle_every_part_is_no_model_and_the_camera_says_why(
     monkeypatch: pytest.MonkeyPatch,
     given: str | None,
 ) -> None:
-    monkeypatch.setattr("ssn_agent.inference.process.REOPEN_BUNDLE_S", 0.0)
+    monkeypatch.setattr("ssn_agent.inference.judges.REOPEN_BUNDLE_S", 0.0)
     if given == "absent":
         bundle.unlink()
     if given == "damaged":
@@ -333,7 +333,7 @@ def test_a_twin_that_its_engine_cannot_serve_is_told_in_the_status_and_fp32_judg
 def test_a_bundle_that_comes_later_is_taken_up(
     tmp_path: Path, runtime: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssn_agent.inference.process.REOPEN_BUNDLE_S", 0.0)
+    monkeypatch.setattr("ssn_agent.inference.judges.REOPEN_BUNDLE_S", 0.0)
     later = tmp_path / "later.ssn"
     lane = Lane(tmp_path, runtime, bundle=later)
     bundle.rename(later)

@@ -1,5 +1,6 @@
 """Small drawn parts: gray noise, with a bright block where there is a defect."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -18,3 +19,12 @@ def draw_parts(folder: Path, count: int, every: int = 4, seed: int = 0) -> dict[
             image[30:50, 60:80] = 250
         assert cv2.imwrite(str(folder / f"p{i:04d}.png"), image)
     return truth
+
+
+def many_parts(folder: Path, count: int) -> Path:
+    """Make a folder of so many images: a few, under many names; return it."""
+    draw_parts(folder, 20)
+    drawn = sorted(folder.iterdir())
+    for number in range(20, count):
+        os.link(drawn[number % 20], folder / f"part-{number:05d}.png")
+    return folder

@@ -43,7 +43,9 @@ class CameraNote:
 class ModelNote:
     """What judges this camera's frames; an empty digest: nothing does, and `message` says why.
 
-    Beside a digest `message` says which engines were refused, a line each, where any were.
+    The camera's own bundle is named, or the first product's where the camera itself has none; each
+    verdict names the one that made it. `message` has the problems of them all, a line each: bundles
+    that should judge and do not, and engines that were refused.
     """
 
     since_utc_ns: int

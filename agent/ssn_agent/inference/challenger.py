@@ -43,7 +43,11 @@ class Camera(Protocol):
     """What a challenge needs of the camera that it is of."""
 
     settings: CameraSettings
-    model: Model | None
+
+    @property
+    def model(self) -> Model | None:
+        """Return what judges where no product is named."""
+        ...
 
     def unfit(self, image: Pixels, height: int, width: int) -> InvalidReason | None:
         """Say why a picture of the network's size, resized from this one, is not judged."""

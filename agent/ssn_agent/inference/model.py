@@ -14,7 +14,7 @@ An engine that is pinned by the settings is loaded without a trial, as in 2.
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from ssn_agent.errors import AgentError, EngineError
 from ssn_agent.frames.heartbeat import Heartbeat
 from ssn_agent.frames.pixels import Pixels, to_network_input
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.background import in_background
 from ssn_agent.inference.choice import Findings, circumstances, ranking
 from ssn_agent.inference.engines.available import REFERENCE, available_engines
 from ssn_agent.inference.scorer import Scored, Scorer
@@ -47,16 +48,23 @@ class Model:
     """A bundle in force, on the reference engine at first."""
 
     def __init__(
-        self, path: Path, settings: Settings, files: RuntimeFiles, heart: Heartbeat
+        self,
+        bundle: Bundle,
+        settings: Settings,
+        files: RuntimeFiles,
+        heart: Heartbeat,
+        pause: float = 0.0,
     ) -> None:
-        """Open the bundle. Raises BundleError, and EngineError where the reference fails.
+        """Start the reference. Raises BundleError, EngineError where it fails. Takes up to LOAD_S.
 
-        `heart` is told before what takes long, for the main loop waits for it.
+        What is computed to prepare an engine is followed by a pause of so many times its length.
+        `heart` is the main loop's: it is told before a fallback, which frames wait for, and left
+        alone here, for this may be another thread (`loading`).
         """
         self._heart = heart
-        self._heart.beat(LOAD_S)
+        self._pause = pause
         self._settings = settings.inference
-        self._bundle = Bundle.open(path)
+        self._bundle = bundle
         self._engines = engines_for(self._bundle)
         key = circumstances(self._bundle.digest, self._engines, self._settings.threads)
         self._findings = Findings(settings.engine_dir / key)
@@ -72,6 +80,11 @@ class Model:
         self._rows = np.empty((MAX_BATCH, size.height, size.width, 3), np.uint8)
         self._image_s = 0.0
         self._search = self._find_fastest()
+
+    @property
+    def digest(self) -> str:
+        """Return the bundle's."""
+        return self._bundle.digest
 
     @property
     def engine_dir(self) -> Path:
@@ -129,8 +142,10 @@ class Model:
     def close(self) -> None:
         """End in order: an engine that is being loaded has killed nobody.
 
-        Waits for it: some runtimes abort where a process ends while they start.
+        Waits for it: some runtimes abort where a process ends while they start. A trial that runs
+        is killed.
         """
+        self._search.close()
         if self._loading is not None:
             wait([self._loading], CLOSE_S)
         self._starting.unlink(missing_ok=True)
@@ -177,12 +192,16 @@ class Model:
         except EngineError as error:
             return Trial(engine=name, problem=str(error), is_cut_off=True)
         while (trial := process.poll()) is None:
-            yield
+            try:
+                yield
+            except GeneratorExit:
+                process.kill()
+                raise
         return trial
 
     def _take(self, name: EngineName) -> Generator[None, None, bool]:
         """Load an engine beside serving and have it take over; say whether it did."""
-        self._loading = loading = _in_background(partial(self._load, name))
+        self._loading = loading = in_background(partial(self._load, name))
         while not loading.done():
             yield
         self._loading = None
@@ -203,7 +222,7 @@ class Model:
             scorer = Scorer(
                 self._bundle, self._settings.threads, engine=name, cache=self.engine_dir
             )
-            scorer.check_vectors()
+            scorer.check_vectors(self._pause)
             if name != REFERENCE:  # which is to judge at once, and needs no such thing
                 self._warm_up(scorer)
         except OSError as error:
@@ -220,7 +239,9 @@ class Model:
         """Score a batch of each size: a runtime prepares for a size when it comes first."""
         for count in range(2, self._max_batch(scorer) + 1):
             size = count, scorer.input.height, scorer.input.width, 3
+            begun = time.perf_counter()
             scorer.score_inputs(np.zeros(size, np.uint8))
+            time.sleep(self._pause * (time.perf_counter() - begun))
 
     def _refuse_what_killed_us(self) -> None:
         """Refuse the engine whose loading the process before this one did not live through.
@@ -244,17 +265,3 @@ def engines_for(bundle: Bundle) -> dict[EngineName, str]:
     has = {precision.name for precision in bundle.manifest.precisions}
     here = available_engines().items()
     return {name: version for name, version in here if name.partition("/")[2] in has}
-
-
-def _in_background(load: Callable[[], Scorer]) -> "Future[Scorer]":
-    """Call in a thread that does not hold up the end of the process."""
-    future: Future[Scorer] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(load())
-        except BaseException as error:  # noqa: BLE001 -- raised again where the result is taken
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future

@@ -1,10 +1,10 @@
 """The inference process: `python -m ssn_agent.inference.process SETTINGS PARENT`.
 
-Takes frames from all cameras in turn, scores those that are fit to judge, writes the result into
-the journal, wakes the ledger process, and then has heatmap and picture written. It owns nothing
-that outlives it: after its death the next one finds in the journals which frames have no result
-yet. A heatmap that was not written by then is lost, and the ledger's outbox says so; who reads
-pictures knows that one may be missing.
+Takes frames from all cameras in turn, scores those that are fit to judge by what judges their
+product (`judges`), writes the result into the journal, wakes the ledger process, and then has
+heatmap and picture written. It owns nothing that outlives it: after its death the next one finds in
+the journals which frames have no result yet. A heatmap that was not written by then is lost, and
+the ledger's outbox says so; who reads pictures knows that one may be missing.
 """
 
 import os
@@ -24,18 +24,21 @@ from ssn_agent.inference.challenger import Challenger
 from ssn_agent.inference.choice import tidy
 from ssn_agent.inference.drift_watch import DriftWatch
 from ssn_agent.inference.images import Images
+from ssn_agent.inference.judges import Judges
 from ssn_agent.inference.lane import Lane, Waiting
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.results import collected, invalid, judged, outcome_of
 from ssn_agent.inference.scorer import Scored, Scorer
 from ssn_agent.log import configure, logger
-from ssn_agent.processes import Stop, end_with_parent, reload_asked_by
+from ssn_agent.processes import Stop, end_with_parent, reload_asked_by, share_arenas
 from ssn_agent.settings import Settings, read_resolved
 from ssn_contract.messages import InvalidReason
 
 POLL_S = 0.1
 """A lost ring costs at most this."""
-REOPEN_BUNDLE_S = 5.0
+ARENAS = 2
+"""Each bundle is loaded by a new thread. With arenas of their own, 60 loads of the demo's bundle
+took 80 MiB more; with two for all of them, none."""
 
 
 class Inference:
@@ -50,13 +53,13 @@ class Inference:
         self._heart.beat()
         self._ledger = Ringer(files.ledger_bell)
         self._images = Images(settings)
-        self._models: dict[Path, Model] = {}
+        self._judges = Judges(settings, files, self._heart)
         self._lanes: deque[Lane] = deque()
         for name, camera in settings.cameras.items():
             journal = Journal(files.journal(name))
             slots = PixelSlots(files.pixels(name))
             drift = DriftWatch(name, files.drift(name))
-            lane = Lane(name, camera, journal, slots, journal.next_held(0), drift)
+            lane = Lane(name, camera, journal, slots, journal.next_held(0), self._judges, drift)
             if camera.challenge is not None:
                 lane.challenge = Challenger(name, camera.challenge, settings, journal)
             self._lanes.append(lane)
@@ -68,43 +71,45 @@ class Inference:
         for lane in self._lanes:
             before = lane.settings
             lane.settings = settings.cameras[lane.name]
-            if lane.model is not None and lane.settings.fitness != before.fitness:
+            if lane.settings.fitness != before.fitness:
                 lane.choose_checks()
                 lane.note_model()
                 self._ledger.ring()
 
     def load(self) -> None:
-        """Open the bundles that are missing, check them on this engine, and note what judges."""
+        """Load the bundles that are missing or wanted, and note what judges; see `judges`."""
+        changed = self._judges.load()
         for lane in self._lanes:
-            if lane.model is None and time.monotonic() >= lane.retry_at:
-                self._take_model(lane)
-                lane.retry_at = time.monotonic() + REOPEN_BUNDLE_S
+            if changed.isdisjoint(lane.seats):
+                continue
+            lane.choose_checks()
+            lane.note_model()
+            if lane.problem:
+                logger().error("not all judges", camera=lane.name, problem=lane.problem)
+        if changed:
+            self._ledger.ring()
 
     def search(self) -> None:
         """Take the next step towards the fastest engines, and note where one took over."""
-        for model in self._models.values():
-            model.search()
-            if model.is_changed:
-                model.is_changed = False
-                for lane in self._lanes:
-                    if lane.model is model:
-                        lane.note_model()
-                self._ledger.ring()
+        changed = self._judges.search()
+        for lane in self._lanes:
+            if not changed.isdisjoint(lane.seats):
+                lane.note_model()
+        if changed:
+            self._ledger.ring()
 
     @property
     def is_loading(self) -> bool:
         """Say whether an engine that is known to be better is on its way."""
-        return any(model.is_loading for model in self._models.values())
+        return self._judges.is_loading
 
     def tidy(self) -> None:
         """Remove what is kept for engines of bundles that are long out of use."""
-        in_use = {model.engine_dir for model in self._models.values()}
-        tidy(self._settings.engine_dir, in_use)
+        tidy(self._settings.engine_dir, self._judges.engine_dirs)
 
     def close(self) -> None:
         """End in order."""
-        for model in self._models.values():
-            model.close()
+        self._judges.close()
         for lane in self._lanes:
             if lane.challenge is not None:
                 lane.challenge.close()
@@ -124,8 +129,8 @@ class Inference:
             self._lanes.rotate(-1)
             lane = self._lanes[-1]
             first = self._next(lane, row=0)
-            if first is not None and lane.model is not None:
-                self._score(lane.model, self._fill(lane.model, first))
+            if first is not None:
+                self._score(first.model, self._fill(first))
                 return True
         return False
 
@@ -140,40 +145,16 @@ class Inference:
             if lane.challenge is not None
         )
 
-    def _take_model(self, lane: Lane) -> None:
-        path = lane.settings.bundle
-        message = "no bundle is set for this camera (cameras.NAME.bundle)"
-        if lane.settings.mode == "collect":
-            message = 'mode = "collect": pictures are kept, and nothing is judged'
-        model = None if path is None else self._models.get(path)
-        if path is not None and model is None:
-            try:
-                model = self._models[path] = Model(path, self._settings, self._files, self._heart)
-                name = model.scorer.engine.name
-                logger().info("bundle in force", bundle=str(path), engine=name)
-            except AgentError as error:
-                message = str(error)
-        lane.model = model
-        if model is None and message == lane.problem:
-            return  # it is tried again and again, and said once
-        lane.problem = message
-        if model is None:
-            logger().error("no model", camera=lane.name, problem=message)
-        else:
-            lane.choose_checks()
-        lane.note_model(message)
-        self._ledger.ring()
-
-    def _fill(self, model: Model, first: Waiting) -> list[Waiting]:
+    def _fill(self, first: Waiting) -> list[Waiting]:
         """Add to the first frame of a batch what else waits for the same bundle and fits in."""
-        batch = [first]
-        lanes = deque(lane for lane in self._lanes if lane.model is model)
+        batch, model = [first], first.model
+        lanes = deque(lane for lane in self._lanes if any(s.model is model for s in lane.seats))
         while lanes:
             nearest_ns = min(waiting.deadline_ns for waiting in batch)
             left_s = (nearest_ns - time.monotonic_ns()) / 1e9
             if not model.fits(len(batch) + 1, left_s):
                 break
-            waiting = self._next(lanes[0], row=len(batch))
+            waiting = self._next(lanes[0], row=len(batch), only=model)
             if waiting is None:
                 lanes.popleft()
             else:
@@ -181,10 +162,11 @@ class Inference:
                 lanes.rotate(-1)
         return batch
 
-    def _next(self, lane: Lane, row: int) -> Waiting | None:
+    def _next(self, lane: Lane, row: int, only: Model | None = None) -> Waiting | None:
         """Put the next frame of a camera into this row of its model's input.
 
-        Frames that cannot be judged get their result on the way. None: there is no more.
+        Frames that cannot be judged get their result on the way. None: there is no more, or the
+        next one is not for the `only` model that was asked for, and keeps its turn.
         """
         lane.journal.refresh()
         while lane.cursor <= lane.journal.head:
@@ -194,6 +176,9 @@ class Inference:
                 continue
             if entry.captured is None:
                 return None
+            model = lane.model_of(entry.accepted.product)
+            if only is not None and model not in (None, only):
+                return None
             lane.cursor += 1
             if lane.challenge is not None and entry.captured.reason is not None:
                 lane.challenge.take_uncaptured(entry, entry.captured.reason)
@@ -201,7 +186,7 @@ class Inference:
                 if lane.settings.mode == "collect":
                     self._collect(lane, entry, entry.captured)
                     continue
-                blocked = lane.model is not None and _is_blocked(lane, entry.sequence)
+                blocked = model is not None and _is_blocked(lane, entry.sequence)
                 found = (
                     InvalidReason.CHALLENGE if blocked else lane.prepare(entry, entry.captured, row)
                 )
@@ -271,6 +256,7 @@ def _is_blocked(lane: Lane, sequence: int) -> bool:
 def main(settings_path: str, parent: str) -> None:
     """Run until asked to stop."""
     end_with_parent(int(parent))
+    share_arenas(ARENAS)  # before there are threads
     stop = Stop()
     settings = read_resolved(Path(settings_path))
     configure(settings.log_level, "inference")

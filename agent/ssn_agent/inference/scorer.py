@@ -3,6 +3,7 @@
 The agent's inference process and the trainer's evaluation call this same code.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,16 +83,19 @@ class Scorer:
         """Score images of the network's size, [N, H, W, 3]: raw scores [N], raw maps [N, H, W]."""
         return self.engine.run(inputs)
 
-    def check_vectors(self) -> float:
+    def check_vectors(self, pause: float = 0.0) -> float:
         """Replay the bundle's vectors; return the largest difference of a score.
 
+        Each is followed by a pause of so many times its length, for what goes on beside it.
         Raises EngineError where this engine does not reproduce them within the bundle's tolerance,
         BundleError where a vector cannot be read.
         """
         tolerance = self.precision.tolerance
         worst = 0.0
         for vector in self.bundle.manifest.vectors:
+            begun = time.monotonic()
             scored, expected = self._replay(vector)
+            time.sleep(pause * (time.monotonic() - begun))
             by_score = abs(scored.raw - vector.score)
             by_map = float(np.abs(scored.map - expected).max())
             if not (by_score <= tolerance.score and by_map <= tolerance.map):  # NaN is no match

@@ -73,8 +73,7 @@ class TrialProcess:
         if self._process.poll() is None:
             if time.monotonic() < self._ends_at:
                 return None
-            self._process.kill()
-            self._process.communicate()
+            self.kill()
             return self._cut_off(f"its trial took over {TIMEOUT_S:.0f} s")
         output, _ = self._process.communicate()
         try:
@@ -83,6 +82,11 @@ class TrialProcess:
             code = self._process.returncode
             died = f"signal {-code}" if code < 0 else f"exit code {code}"
             return self._cut_off(f"its trial died with {died} (see the log)")
+
+    def kill(self) -> None:
+        """End it: nobody waits for what it finds."""
+        self._process.kill()
+        self._process.communicate()
 
     def _cut_off(self, problem: str) -> Trial:
         return Trial(engine=self._engine, problem=problem, is_cut_off=True)
