@@ -271,18 +271,15 @@ def test_at_the_start_the_newest_step_is_told_though_the_ledger_is_away(
     assert events.turn({}, can_write=True) == []
 
 
-def test_a_file_that_cannot_be_read_is_an_alarm_until_it_can(
+def test_a_file_that_cannot_be_read_is_taken_up_when_it_can(
     settings: Settings, events: ModelEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.models_file.write_text('{"events": [')
     assert events.turn({}, can_write=True) == []
-    [alarm] = events.alarms()
-    assert str(settings.models_file) in alarm
     decide(settings, PULLED)
     later = time.monotonic() + 2
     monkeypatch.setattr(time, "monotonic", lambda: later)
     events.turn({}, can_write=True)
-    assert events.alarms() == []
     assert rows(settings, STEPS) == [("pulled",)]
 
 

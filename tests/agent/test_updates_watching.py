@@ -117,7 +117,7 @@ def test_what_is_found_out_about_engines_in_shadow_inference_recalls_and_the_oth
     settings = box.settings.model_copy(update={"inference": inference})
     path = write_brightness_bundle(tmp_path / "brightness.ssn")
     heart = Heartbeat(box.files.heartbeat("inference"))
-    model = Model(path, settings, box.files, heart)
+    model = Model(Bundle.open(path), settings, box.files, heart)
     found = [Trial(engine=REFERENCE, median_ms=1.0)]
     Findings(model.engine_dir).keep(found)
     engines = Engines(Bundle.open(path), settings)

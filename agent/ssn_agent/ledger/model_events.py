@@ -130,10 +130,11 @@ class ModelEvents:
         return None if event is None else update_of(event)
 
     def alarms(self) -> list[str]:
-        """Say which update is not in force, for as long as that is its name's newest step."""
-        found = [f"updates: {self._problem}"] if self._problem else []
-        if self._write_problem:
-            found.append(f"model events: {self._write_problem}")
+        """Say which update is not in force, for as long as that is its name's newest step.
+
+        That the file cannot be read the updates process says.
+        """
+        found = [f"model events: {self._write_problem}"] if self._write_problem else []
         latest = {event.follows: event for event in self._in_file}
         for name in self._settings.followed:
             if name in latest and latest[name].step in _NOT_IN_FORCE:

@@ -117,7 +117,6 @@ class Updates:
             self._named |= named
         for name, followed in self._followed.items():
             self._go_on(name, followed)
-            self._alarm_refused(name)
         if all(one.phase is Phase.IDLE for one in self._followed.values()):
             self._take_next()
 
@@ -180,13 +179,6 @@ class Updates:
         cameras = self._cameras.pop(name, None)
         if cameras is not None:
             cameras.close()
-
-    def _alarm_refused(self, name: str) -> None:
-        """Say where this station does not follow its channel."""
-        named = self._named.get(name)
-        why = None if named is None else self._followed[name].refused.get(named.digest)
-        words = f"{name} {named.version} is refused: {why}" if named and why else None
-        self._alarms.set(f"channel's {name}", words)
 
     def _go_on(self, name: str, followed: Followed) -> None:
         if followed.phase is Phase.SHADOW:

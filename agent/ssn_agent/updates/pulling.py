@@ -12,6 +12,8 @@ from ssn_agent.updates.state import Stored
 
 RETRY_S = 60.0
 """After a pull that failed, however often the channel is announced."""
+PAUSE_S = 10.0
+"""After one that did not."""
 
 
 class Pulling:
@@ -58,7 +60,7 @@ class Pulling:
         self._look = None
         problem = self.problem = "\n".join(found.problems) or None
         now = time.monotonic()
-        self._earliest_at = now if problem is None else now + RETRY_S
+        self._earliest_at = now + (PAUSE_S if problem is None else RETRY_S)
         self._due_at = max(now + channel_of(self._settings).poll_s, self._earliest_at)
         return {
             one.name: Stored(name=one.name, version=one.version, digest=one.digest, path=one.path)
