@@ -30,6 +30,7 @@ from ssn_agent.options import (
     ledger_of,
     settings_of,
 )
+from ssn_agent.provision.commands import app as provision_app
 from ssn_agent.settings import DEFAULT_PATH, Settings
 from ssn_contract.messages import InvalidReason, VerdictKind
 
@@ -49,6 +50,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(labels_app, name="labels")
+app.add_typer(provision_app, name="provision")
 app.command()(label)
 
 

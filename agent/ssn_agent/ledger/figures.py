@@ -16,7 +16,7 @@ from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.metrics.durations import DurationCounter, RateCounter
 from ssn_agent.publish.outbox import Delivery
 from ssn_contract.messages import CameraStatus, InvalidReason, StationStatus, Verdict
-from ssn_contract.metrics import CameraMetrics, LastVerdict, StationMetrics
+from ssn_contract.metrics import BrokerCertificates, CameraMetrics, LastVerdict, StationMetrics
 
 
 class CameraFigures:
@@ -89,6 +89,7 @@ class Figures:
         self,
         status: StationStatus,
         streams: Mapping[str, PendingTriggers],
+        certificates: BrokerCertificates | None,
         *,
         broker_connected: bool,
     ) -> StationMetrics:
@@ -103,6 +104,7 @@ class Figures:
             **{**dict(status), "cameras": cameras},
             report_age_s=0.0,
             broker_connected=broker_connected,
+            broker_certificates=certificates,
             published=self._published_count,
             undeliverable=self._undeliverable_count,
             commit=self._commit.message(),

@@ -179,8 +179,7 @@ class LedgerProcess:
             return
         who = read_note(self._files.supervisor).changed_by
         try:
-            text = self._settings.public_json()
-            self._writer.note_settings(self._settings.digest, text, who)
+            self._writer.note_settings(self._settings.digest, self._settings.public_json(), who)
             self._note_settings_at = None
         except LedgerError as error:
             logger().error("the settings are not noted yet", problem=str(error))
@@ -340,10 +339,11 @@ class LedgerProcess:
                 *alarms(self._settings.ledger_path),
                 *self._housekeeping.alarms(),
                 *self._labels.alarms(),
+                *self._link.alarms(),
             ],
         )
-        connected = self._outbox.connected
-        metrics = self._figures.message(status, self._streams, broker_connected=connected)
+        connected, ends = self._outbox.connected, self._link.certificates
+        metrics = self._figures.message(status, self._streams, ends, broker_connected=connected)
         write_report(self._files.figures, metrics)
         return status
 

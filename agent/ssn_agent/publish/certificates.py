@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.log import logger
+from ssn_agent.publish.expiry import ends
 from ssn_agent.settings import BrokerSettings
+from ssn_contract.metrics import BrokerCertificates
 
 LOOK_INTERVAL_S = 60.0
 TRIAL_TIMEOUT_S = 5.0
@@ -28,6 +30,8 @@ class Certificates:
         self._contents: tuple[bytes, ...] | None = None
         self._look_at = 0.0
         self.context: ssl.SSLContext | None = None
+        self.ends: BrokerCertificates | None = None
+        """When those in force end; None where that is unknown."""
         self.problem: str | None = None
         """Why the files as they are now are not in force; None while they are."""
         self.look()
@@ -61,7 +65,16 @@ class Certificates:
         if self.context is not None:
             logger().info("certificates taken over")
         self._contents, self.context, self.problem = contents, context, None
+        self.ends = self._when_they_end()
         return True
+
+    def _when_they_end(self) -> BrokerCertificates | None:
+        """Read it; what OpenSSL takes and we cannot read costs no connection."""
+        try:
+            return ends(self._settings)
+        except BrokerError as error:
+            logger().warning("when certificates end is unknown", problem=str(error))
+            return None
 
     def _try(self, context: ssl.SSLContext) -> None:
         """Shake hands with the broker. Raises BrokerError."""
