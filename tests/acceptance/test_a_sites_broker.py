@@ -155,13 +155,17 @@ def test_a_renewed_certificate_and_the_old_one_are_taken_until_the_older_are_rev
     new = site.station("line2/box3") / "station.pem"
     old = new.with_name("old.pem")
     old.write_bytes(new.read_bytes())
+    site.start()
+    stands = peers.enter_context(closing(Peer(site, site.client("wall", "dashboard"))))
     with site.changing() as provisioner:
         provisioner.renew(BOX_3, _now())
         provisioner.renew("broker", _now())
-    site.start()
+    site.reload()
     for pem in (old, new):
         with closing(Peer(site, pem)) as box:
             assert box.publish(f"{ROOT_3}/status") == TAKEN
+            assert box.broker_serial() != stands.broker_serial()
+    assert stands.closed.empty()
     with site.changing() as provisioner:
         assert provisioner.revoke(BOX_3, _now(), older=True) == 1
     site.reload()
@@ -169,6 +173,33 @@ def test_a_renewed_certificate_and_the_old_one_are_taken_until_the_older_are_rev
         Peer(site, old)
     box = peers.enter_context(closing(Peer(site, new)))
     assert box.publish(f"{ROOT_3}/status") == TAKEN
+
+
+def test_a_new_authority_takes_over_beside_the_old_one(
+    site: ProvisionedSite, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    successor = ProvisionedSite.made(tmp_path / "new")
+    old, gone, new = (
+        made.station(f"line2/{box}") / "station.pem"
+        for made, box in ((site, "box3"), (site, "box4"), (successor, "box3"))
+    )
+    with site.changing() as provisioner:
+        provisioner.revoke(BOX_4, _now(), older=False)
+    for name in ("ca.pem", "crl.pem"):  # as docs/broker.md says
+        both = [made.folder / "broker" / name for made in (site, successor)]
+        both[0].write_bytes(b"".join(file.read_bytes() for file in both))
+    (site.folder / "ca.pem").write_bytes((site.folder / "broker" / "ca.pem").read_bytes())
+    site.start()
+    for makes in (site, successor):
+        server = makes.folder / "broker" / "server.pem"
+        (site.folder / "broker" / "server.pem").write_bytes(server.read_bytes())
+        site.reload()
+        for pem in (old, new):
+            with closing(Peer(site, pem)) as box:
+                assert box.publish(f"{ROOT_3}/status") == TAKEN
+        with pytest.raises((OSError, ConnectionError)):
+            Peer(site, gone)
 
 
 def test_without_a_certificate_of_this_authority_or_by_tls_1_2_nobody_is_taken(
@@ -181,6 +212,7 @@ def test_without_a_certificate_of_this_authority_or_by_tls_1_2_nobody_is_taken(
     for refused in (None, foreign):
         with pytest.raises((OSError, ConnectionError)):
             Peer(site, refused)
+    assert "peer did not return a certificate" in site.log()
     with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
         Peer(site, pem, newest_tls=ssl.TLSVersion.TLSv1_2)
 

@@ -97,6 +97,13 @@ def test_an_authority_is_never_overwritten(folder: Path) -> None:
     assert files(folder) == before
 
 
+@pytest.mark.parametrize("host", ["", "a b", 'x"\ntls = false', "brökér", "*.plant", "-x"])
+def test_a_host_that_no_client_could_check_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ProvisionError, match="neither an address nor a DNS name"):
+        make_site(tmp_path / "site", "plant1", [host], lambda: PASSPHRASE, NOW)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_name_has_one_certificate_until_it_is_renewed_or_revoked(folder: Path) -> None:
     with changing(folder, lambda: PASSPHRASE) as provisioner:
         pem = provisioner.station(BOX, NOW) / "station.pem"

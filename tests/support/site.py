@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 
 from ssn_agent.provision.register import ClientRole
 from ssn_agent.provision.site import Provisioner, changing, make_site
-from support.mosquitto import answers, free_port, program
+from support.mosquitto import free_port, program
 from support.waiting import wait_until
 
 SITE = "plant1"
@@ -72,9 +72,11 @@ class ProvisionedSite:
             text = text.replace(ours, here)
         config = self.root / "mosquitto.conf"
         config.write_text(text)
+        before = self.log().count(" running\n")
         with (self.root / "mosquitto.log").open("ab") as log:
             self.process = subprocess.Popen([program("mosquitto"), "-c", str(config)], stderr=log)
-        wait_until(lambda: answers(self.port), WAIT_S, f"no broker: {self.log()}")
+        # It answers before it heeds signals.
+        wait_until(lambda: self.log().count(" running\n") > before, WAIT_S, "no broker")
 
     def reload(self) -> None:
         """Have the broker read certificates, revocations and rights again."""
@@ -144,6 +146,12 @@ class Peer:
         self._client.publish(topic, payload, qos=1)
         answer = self._answers.get(timeout=WAIT_S)
         return str(answer) if answer.is_failure else None
+
+    def broker_serial(self) -> str:
+        """Return the serial number of the broker's certificate."""
+        secured = self._client.socket()
+        assert isinstance(secured, ssl.SSLSocket)
+        return str((secured.getpeercert() or {})["serialNumber"])
 
     def next(self) -> tuple[str, bytes]:
         """Return the next message."""

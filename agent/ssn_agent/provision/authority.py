@@ -4,6 +4,7 @@ P-256 because it is what clients on controllers know; mosquitto and OpenSSL take
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,7 @@ CERTIFICATE_DAYS = 825
 """Of a broker, a station or a client: two years and a quarter to renew it in."""
 BACKDATED = timedelta(days=1)
 """Clocks of stations and brokers may be behind: what is not valid yet is refused."""
+_DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 MAX_NAME = 64
 """Characters of a common name, by X.509."""
 
@@ -53,7 +55,8 @@ class Authority:
     def make(cls, site: str, now: datetime) -> "Authority":
         """Make the key and a certificate that it signs itself."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(f"SSN Inspect {site}"[:MAX_NAME])
+        # Named by its time, too: beside the one that it replaces, clients must tell them apart.
+        name = _name(f"SSN Inspect {now:%Y-%m-%d %H:%M} {site}"[:MAX_NAME])
         builder = _builder(name, name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS))
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         return cls(builder.add_extension(_usage(signs=True), True).sign(key, SHA256()), key)
@@ -136,12 +139,10 @@ def general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        msg = f"--broker-host {host}: neither an address nor a DNS name in ASCII"
-        raise ProvisionError(msg) from error
+        if _DNS_NAME.fullmatch(host):
+            return x509.DNSName(host)
+        msg = f"--broker-host {host!r}: neither an address nor a DNS name in ASCII"
+        raise ProvisionError(msg) from None
 
 
 def _name(common_name: str) -> x509.Name:
