@@ -50,7 +50,7 @@ def test_a_station_publishes_below_its_own_topics_alone(
     reader = peers.enter_context(closing(Peer(site, dashboard)))
     reader.subscribe("ssn/#")
     box = peers.enter_context(closing(Peer(site, pem)))
-    own = ["top/verdict", "top/heatmap/7", "top/model", "status", "metrics"]
+    own = ["top/verdict", "top/heatmap/7", "top/model", "top/challenge", "status", "metrics"]
     for topic in own:
         assert box.publish(f"{ROOT_3}/{topic}") == TAKEN
     others = [f"{ROOT_4}/{topic}" for topic in own]

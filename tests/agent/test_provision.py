@@ -1,5 +1,6 @@
 """A site's authority: what it makes, what it refuses, and what a killed command leaves."""
 
+import inspect
 import ssl
 import stat
 import subprocess
@@ -11,13 +12,16 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from paho.mqtt.client import topic_matches_sub
 from typer.testing import CliRunner, Result
 
 from ssn_agent.errors import PassphraseError, ProvisionError
+from ssn_agent.provision.broker_files import INWARD, OUTWARD
 from ssn_agent.provision.commands import app
 from ssn_agent.provision.register import Site, read_register
 from ssn_agent.provision.site import changing, make_site
 from ssn_agent.settings import load_settings
+from ssn_contract.topics import Station, Topics
 from support.children import environment
 from support.killed import kill_at_each_step
 
@@ -88,6 +92,19 @@ def test_a_station_gets_its_certificate_and_settings_that_the_agent_takes(
     assert (settings.broker.host, settings.broker.port) == ("broker.plant", 8883)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_cert_chain(str(settings.broker.cert_file), str(settings.broker.key_file))
+
+
+def test_every_topic_of_the_contract_is_one_that_a_station_may_write_or_read() -> None:
+    topics = Topics(Station(site="plant1", line="line2", station="box3"))
+    given: dict[str, object] = {"camera": "top", "sequence": 7}
+    for name in dir(Topics):
+        if not name.startswith("_") and name not in ("root", "station"):
+            found = getattr(topics, name)
+            if callable(found):
+                found = found(*(given[key] for key in inspect.signature(found).parameters))
+            below = str(found).removeprefix(f"{topics.root}/")
+            matches = [rule for rule in (*OUTWARD, *INWARD) if topic_matches_sub(rule, below)]
+            assert len(matches) == 1, name
 
 
 def test_an_authority_is_never_overwritten(folder: Path) -> None:

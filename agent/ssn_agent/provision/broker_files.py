@@ -8,7 +8,7 @@ from ssn_contract.topics import PREFIX, Station
 
 CONFIGURATION = Path(__file__).with_name("mosquitto.conf")
 PORT = 8883
-OUTWARD = ("+/verdict", "+/heatmap/+", "+/model", "status", "metrics")
+OUTWARD = ("+/verdict", "+/heatmap/+", "+/model", "+/challenge", "status", "metrics")
 """What a station publishes, below its own topics."""
 INWARD = ("+/trigger", "label", "command")
 CHANNEL_LEVEL = "channel"
