@@ -339,10 +339,10 @@ class LedgerProcess:
                 *alarms(self._settings.ledger_path),
                 *self._housekeeping.alarms(),
                 *self._labels.alarms(),
-                *self._link.alarms(),
+                *self._link.certificates.alarms(),
             ],
         )
-        connected, ends = self._outbox.connected, self._link.certificates
+        connected, ends = self._outbox.connected, self._link.certificates.ends
         metrics = self._figures.message(status, self._streams, ends, broker_connected=connected)
         write_report(self._files.figures, metrics)
         return status

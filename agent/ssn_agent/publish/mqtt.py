@@ -7,11 +7,9 @@ order, past the limits of the broker that came back, or with an old mark.
 
 import logging
 import queue
-import ssl
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -33,9 +31,7 @@ from ssn_agent.publish.events import (
     Event,
     Subscribed,
 )
-from ssn_agent.publish.expiry import expiring, peer_end
 from ssn_agent.settings import BrokerSettings
-from ssn_contract.metrics import BrokerCertificates
 
 RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 5.0
@@ -76,8 +72,6 @@ class BrokerLink:
         self._connection = 0
         self._problem: str | None = None
         self._answered = 0
-        self._broker_end: datetime | None = None
-        """When the certificate of the broker that took us last ends."""
         self._lock = threading.Lock()
         # Of the caller's thread: the connection that it has been told of.
         self._known_connection: int | None = None
@@ -100,14 +94,9 @@ class BrokerLink:
         return self._certificates.problem
 
     @property
-    def certificates(self) -> BrokerCertificates | None:
-        """Return when the certificates in force end; None where that is unknown."""
-        found = self._certificates.ends
-        return found and found.model_copy(update={"broker": self._broker_end})
-
-    def alarms(self) -> list[str]:
-        """Say which of them end within 30 days."""
-        return expiring(self.certificates, datetime.now(timezone.utc))
+    def certificates(self) -> Certificates:
+        """Return what the line is secured with, to be read alone."""
+        return self._certificates
 
     def start(self, will_topic: str, will: str, topics: Sequence[str] = ()) -> None:
         """Connect in the background, for as long as it takes, stay connected, and subscribe.
@@ -307,9 +296,7 @@ class BrokerLink:
         if reason.is_failure:
             self._problem = f"it refuses us: {reason}"
             return
-        secured = client.socket()
-        if isinstance(secured, ssl.SSLSocket):
-            self._broker_end = peer_end(secured)
+        self._certificates.met(client.socket())
         with self._lock:
             self._client = client
             self._connection += 1
