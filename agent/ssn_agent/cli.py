@@ -31,6 +31,7 @@ from ssn_agent.options import (
     ledger_of,
     settings_of,
 )
+from ssn_agent.provision.commands import app as provision_app
 from ssn_agent.replay.commands import replay
 from ssn_agent.settings import DEFAULT_PATH, Settings
 from ssn_agent.updates.commands import look_now, models_app
@@ -54,6 +55,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(labels_app, name="labels")
 app.add_typer(models_app, name="models")
+app.add_typer(provision_app, name="provision")
 app.command()(label)
 app.command()(replay)
 

@@ -17,7 +17,9 @@
     ├── LedgerError           the database cannot be opened, read or written
     │   └── LedgerTimeout     a question that would have read for too long
     ├── LedgerDamaged         its file holds no sound database
-    └── BrokerError           the line to the broker: certificates, the demo's broker
+    ├── BrokerError           the line to the broker: certificates, the demo's broker
+    ├── ProvisionError        a site's authority that cannot do what it is asked
+    └── PassphraseError       a passphrase that is not there, too short, or read by others
 
 A message says what happened, to what, and what to do. Foreign exceptions (cv2, onnxruntime,
 sqlalchemy, paho, tuf) are translated in the one module that imports the library.
@@ -114,6 +116,14 @@ class LedgerDamaged(AgentError):  # noqa: N818 -- a state of the file, named as 
 
 class BrokerError(AgentError):
     """Certificates that do not load or are not taken, or a broker that the demo does not start."""
+
+
+class ProvisionError(AgentError):
+    """A site's folder, its register or its key that cannot be used, or a name that cannot be."""
+
+
+class PassphraseError(AgentError):
+    """A passphrase that cannot be had, is too short, or is not for its owner alone."""
 
 
 def short(error: AgentError) -> str:

@@ -79,6 +79,17 @@ class ProcessMetrics(ProcessStatus):
     """Resident, without the files that processes share; null where it does not run."""
 
 
+class BrokerCertificates(_Outward):
+    """When the certificates of the line to the broker end; null where there is none, or unknown."""
+
+    own: Time | None
+    """The station's (`broker.cert_file`)."""
+    authority: Time | None
+    """Whom it trusts (`broker.ca_file`); of several, the first to end."""
+    broker: Time | None
+    """The broker's own, as of the last connection."""
+
+
 class StationMetrics(StationStatus):
     """What `status` says, and figures. Not retained: an agent that is gone has none."""
 
@@ -88,6 +99,8 @@ class StationMetrics(StationStatus):
     null: it has said nothing since the agent started.
     """
     broker_connected: bool | None
+    broker_certificates: BrokerCertificates | None = None
+    """null: without TLS; stations of earlier versions do not send it."""
     published: Count | None
     """Messages that the broker has acknowledged, since the ledger process started."""
     undeliverable: Count | None

@@ -220,6 +220,11 @@ METRICS: dict[str, Any] = {
     **ONLINE,
     "report_age_s": 0.0,
     "broker_connected": True,
+    "broker_certificates": {
+        "own": "2028-04-05T06:00:00Z",
+        "authority": "2035-12-30T06:00:00Z",
+        "broker": "2028-04-05T06:00:00Z",
+    },
     "published": 43,
     "undeliverable": 0,
     "commit": {**LATENCY, "sum_s": 0.25, "median_s": 0.005, "p99_s": 0.0125},
@@ -236,7 +241,16 @@ SILENT: dict[str, Any] = {
     **METRICS,
     **dict.fromkeys(("ledger", "undelivered", "refused_triggers", "report_age_s")),
     **dict.fromkeys(("labels", "refused_labels")),
-    **dict.fromkeys(("broker_connected", "published", "undeliverable", "commit", "delivery")),
+    **dict.fromkeys(
+        (
+            "broker_connected",
+            "broker_certificates",
+            "published",
+            "undeliverable",
+            "commit",
+            "delivery",
+        )
+    ),
     "alarms": ["ledger: has not reported yet"],
     "cameras": [],
 }

@@ -80,7 +80,8 @@ class Ledger:
 def fed_ledger(folder: Path, port: int, **settings: Any) -> Iterator[Ledger]:
     """Prepare a ledger of one camera `left`; a process that runs at the end is killed."""
     with tempfile.TemporaryDirectory(prefix="ssn-") as runtime:
-        resolved = settings_in(folder, broker={"port": port}, runtime_dir=Path(runtime), **settings)
+        given = {"broker": {"port": port}, **settings}
+        resolved = settings_in(folder, runtime_dir=Path(runtime), **given)
         made = Ledger(resolved, folder / "ledger.log")
         try:
             yield made

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_agent.errors import BundleError
+from ssn_agent.errors import BundleError, PassphraseError
 from ssn_contract.channel import ChannelName
 from ssn_trainer.errors import PublishError, UsageError
 from ssn_trainer.publish import channel as work
@@ -105,7 +105,7 @@ def test_a_passphrase_that_is_short_or_read_by_others_is_refused(
     file = plant.passphrases / "timestamp"
     file.write_text(text)
     file.chmod(mode)
-    with pytest.raises(PublishError, match=words):
+    with pytest.raises(PassphraseError, match=words):
         work.refresh(plant.folder, ["timestamp"], None, plant.keys(), now())
 
 
@@ -134,7 +134,7 @@ def test_without_a_terminal_a_missing_passphrase_is_named(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     keys = KeyFolders([plant.key_dir], Passphrases())
-    with pytest.raises(PublishError, match=r"no passphrase of snapshot-.*--passphrases"):
+    with pytest.raises(PassphraseError, match=r"no passphrase of snapshot-.*--passphrases"):
         work.refresh(plant.folder, ["snapshot"], None, keys, now())
 
 

@@ -22,7 +22,7 @@ from ssn_contract.messages import (
     StationStatus,
     Verdict,
 )
-from ssn_contract.metrics import CameraMetrics, LastVerdict, StationMetrics
+from ssn_contract.metrics import BrokerCertificates, CameraMetrics, LastVerdict, StationMetrics
 
 
 class CameraFigures:
@@ -99,6 +99,7 @@ class Figures:
         status: StationStatus,
         streams: Mapping[str, PendingTriggers],
         update: Callable[[str], ModelUpdate | None],
+        certificates: BrokerCertificates | None,
         *,
         broker_connected: bool,
     ) -> StationMetrics:
@@ -113,6 +114,7 @@ class Figures:
             **{**dict(status), "cameras": cameras},
             report_age_s=0.0,
             broker_connected=broker_connected,
+            broker_certificates=certificates,
             published=self._published_count,
             undeliverable=self._undeliverable_count,
             commit=self._commit.message(),

@@ -185,8 +185,7 @@ class LedgerProcess:
             return
         who = read_note(self._files.supervisor).changed_by
         try:
-            text = self._settings.public_json()
-            self._writer.note_settings(self._settings.digest, text, who)
+            self._writer.note_settings(self._settings.digest, self._settings.public_json(), who)
             self._note_settings_at = None
         except LedgerError as error:
             logger().error("the settings are not noted yet", problem=str(error))
@@ -323,11 +322,15 @@ class LedgerProcess:
                 *self._housekeeping.alarms(),
                 *self._labels.alarms(),
                 *self._models.alarms(),
+                *self._link.certificates.alarms(),
             ],
         )
-        connected = self._outbox.connected
         metrics = self._figures.message(
-            status, self._streams, self._models.update, broker_connected=connected
+            status,
+            self._streams,
+            self._models.update,
+            self._link.certificates.ends,
+            broker_connected=self._outbox.connected,
         )
         write_report(self._files.figures, metrics)
         return status

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ssn_contract.messages import CameraStatus, ProcessStatus
-from ssn_contract.metrics import CameraMetrics, Durations, StationMetrics
+from ssn_contract.metrics import BrokerCertificates, CameraMetrics, Durations, StationMetrics
 
 CAMERA_STATES = get_args(CameraStatus.model_fields["state"].annotation)
 PROCESS_STATES = get_args(ProcessStatus.model_fields["state"].annotation)
@@ -50,9 +50,19 @@ def _station(m: StationMetrics) -> Iterator[Metric]:
         yield _one("ssn_report_age_seconds", text, m.report_age_s)
     yield _one("ssn_ledger_up", "1 where the ledger can be written.", m.ledger == "ok")
     yield _one("ssn_broker_connected", "1 where it is.", bool(m.broker_connected))
+    yield _certificates(m.broker_certificates)
     if m.disk_free_bytes is not None and m.disk_size_bytes is not None:
         yield _one("ssn_disk_free_bytes", "Room for the ledger's file system.", m.disk_free_bytes)
         yield _one("ssn_disk_size_bytes", "Size of the ledger's file system.", m.disk_size_bytes)
+
+
+def _certificates(found: BrokerCertificates | None) -> Metric:
+    text = "When a certificate of the line to the broker ends."
+    ends = _gauge("ssn_broker_certificate_expires_timestamp_seconds", text, ["certificate"])
+    for name, end in () if found is None else found:
+        if end is not None:
+            ends.add_metric([name], end.timestamp())
+    return ends
 
 
 def _labels(m: StationMetrics) -> Iterator[Metric]:

@@ -110,6 +110,7 @@ def _unknown(settings: Settings) -> StationMetrics:
         processes=[],
         report_age_s=None,
         broker_connected=None,
+        broker_certificates=None,
         published=None,
         undeliverable=None,
         commit=None,

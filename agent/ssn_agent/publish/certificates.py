@@ -4,11 +4,14 @@ import socket
 import ssl
 import time
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.log import logger
+from ssn_agent.publish.expiry import ends, expiring, peer_end
 from ssn_agent.publish.settings import BrokerSettings
+from ssn_contract.metrics import BrokerCertificates
 
 LOOK_INTERVAL_S = 60.0
 TRIAL_TIMEOUT_S = 5.0
@@ -28,6 +31,9 @@ class Certificates:
         self._contents: tuple[bytes, ...] | None = None
         self._look_at = 0.0
         self.context: ssl.SSLContext | None = None
+        self.ends: BrokerCertificates | None = None
+        """When those in force end, and the broker's; None where that is unknown."""
+        self._broker_end: datetime | None = None
         self.problem: str | None = None
         """Why the files as they are now are not in force; None while they are."""
         self.look()
@@ -61,7 +67,27 @@ class Certificates:
         if self.context is not None:
             logger().info("certificates taken over")
         self._contents, self.context, self.problem = contents, context, None
+        self.ends = self._when_they_end()
         return True
+
+    def _when_they_end(self) -> BrokerCertificates | None:
+        """Read it; what OpenSSL takes and we cannot read costs no connection."""
+        try:
+            found = ends(self._settings)
+        except BrokerError as error:
+            logger().warning("when certificates end is unknown", problem=str(error))
+            return None
+        return found.model_copy(update={"broker": self._broker_end})
+
+    def met(self, connection: object) -> None:
+        """Note when the certificate of the broker ends that has taken us."""
+        if isinstance(connection, ssl.SSLSocket) and self.ends is not None:
+            self._broker_end = peer_end(connection)
+            self.ends = self.ends.model_copy(update={"broker": self._broker_end})
+
+    def alarms(self) -> list[str]:
+        """Say which of them end within 30 days; from any thread."""
+        return expiring(self.ends, datetime.now(timezone.utc))
 
     def _try(self, context: ssl.SSLContext) -> None:
         """Shake hands with the broker. Raises BrokerError."""

@@ -94,6 +94,11 @@ class BrokerLink:
         """Return why certificates that were replaced are not in force; None while all is well."""
         return self._certificates.problem
 
+    @property
+    def certificates(self) -> Certificates:
+        """Return what the line is secured with, to be read alone."""
+        return self._certificates
+
     def start(
         self,
         will_topic: str,
@@ -299,6 +304,7 @@ class BrokerLink:
         if reason.is_failure:
             self._problem = f"it refuses us: {reason}"
             return
+        self._certificates.met(client.socket())
         with self._lock:
             self._client = client
             self._connection += 1

@@ -4,13 +4,10 @@ A file is named by its key, so that the old key and the new one lie side by side
 the other, and a command finds the key that the metadata asks for wherever its folder is mounted.
 """
 
-import stat
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -23,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from securesystemslib.signer import CryptoSigner
 
 from ssn_agent.atomic import write_atomically
+from ssn_agent.passphrases import ask_passphrase, read_passphrase
 from ssn_trainer.errors import PublishError
 
 _SHOWN = 8
@@ -31,9 +29,6 @@ ROOT_FILE = "root.json"
 VERSIONS_FILE = "versions.json"
 """Beside that root: each role's version as of the last change that was made from there."""
 _VERSIONS = TypeAdapter(dict[str, int])
-MIN_PASSPHRASE_BYTES = 12
-"""A PEM file makes each guess at its passphrase hardly dearer: it must be long by itself."""
-MAX_PASSPHRASE_BYTES = 1024  # OpenSSL's bound
 
 
 def key_name(role: str, keyid: str) -> str:
@@ -51,22 +46,14 @@ class Passphrases:
     folder: Path | None = None
 
     def of(self, key: str, role: str, *, new: bool = False) -> bytes:
-        """Return the passphrase of a key. Raises PublishError."""
+        """Return the passphrase of a key. Raises PassphraseError."""
         if self.folder is not None:
             for name in (key, role):
                 if (path := self.folder / name).is_file():
-                    return _read(path)
-        if not sys.stdin.isatty():
-            where = self.folder or "no folder was given"
-            msg = (
-                f"no passphrase of {key}: there is no terminal to ask on, and no file {key} or "
-                f"{role} ({where}); name the folder with --passphrases"
-            )
-            raise PublishError(msg)
-        text: str = typer.prompt(
-            f"Passphrase of {key}", hide_input=True, confirmation_prompt=new, err=True
-        )
-        return _checked(text.encode(), "the passphrase")
+                    return read_passphrase(path)
+        where = self.folder or "no folder was given"
+        instead = f"no file {key} or {role} ({where}); name the folder with --passphrases"
+        return ask_passphrase(key, instead, new=new)
 
 
 class KeyFolders:
@@ -170,23 +157,3 @@ def _open(path: Path, keyid: str, passphrase: bytes) -> CryptoSigner:
         msg = f"{path}: holds another key than its name says; take the file that was written so"
         raise PublishError(msg)
     return signer
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            msg = f"{path}: others may read this passphrase; chmod 600 it"
-            raise PublishError(msg)
-        with path.open("rb") as file:
-            text = file.read(MAX_PASSPHRASE_BYTES + 2)
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}); check its permissions"
-        raise PublishError(msg) from error
-    return _checked(text.rstrip(b"\r\n"), str(path))
-
-
-def _checked(passphrase: bytes, where: str) -> bytes:
-    if not MIN_PASSPHRASE_BYTES <= len(passphrase) <= MAX_PASSPHRASE_BYTES:
-        msg = f"{where}: takes {MIN_PASSPHRASE_BYTES} to {MAX_PASSPHRASE_BYTES} bytes, as six words"
-        raise PublishError(msg)
-    return passphrase
