@@ -91,7 +91,7 @@ def test_a_bundle_that_comes_through_leaves_what_was_before_it_known() -> None:
     assert (steps(change), change.followed.attempts) == ([], 1)
     assert steps(rules.tried(change.followed, None, {})) == ["tried"]
     assert steps(rules.shadow_begins(change.followed)) == ["shadow"]
-    change = rules.swap_to(change.followed, "alike", {"frames": 20}, 7)
+    change = rules.swap_to(change.followed, "alike", {"frames": 20}, 7, Tally())
     assert (steps(change), change.followed.phase) == (["shadow"], Phase.SWAPPING)
     assert (change.followed.in_force, change.followed.before) == (NEW, OLD)
     assert (change.followed.candidate, change.followed.faults) == (None, 7)
@@ -103,7 +103,7 @@ def test_a_bundle_that_comes_through_leaves_what_was_before_it_known() -> None:
 
 
 def test_a_bundle_without_anything_to_compare_it_with_has_no_shadow_to_tell_of() -> None:
-    assert steps(rules.swap_to(SHADOW, None, {}, 0)) == []
+    assert steps(rules.swap_to(SHADOW, None, {}, 0, Tally())) == []
 
 
 def test_a_refused_bundle_leaves_what_judges_alone() -> None:
@@ -251,7 +251,7 @@ def after(parts: int = 200, **changes: Any) -> Tally:
 
 def test_a_bundle_that_does_as_the_one_before_is_kept() -> None:
     for parts in range(0, 500, 10):
-        assert why_back(BEFORE, after(parts), 0, BOUNDS) is None
+        assert why_back(BEFORE, BEFORE, after(parts), 0, BOUNDS) is None
 
 
 @pytest.mark.parametrize(
@@ -259,18 +259,26 @@ def test_a_bundle_that_does_as_the_one_before_is_kept() -> None:
     [
         ({"invalid": 20}, "20 of 200 parts INVALID, before 10 of 1000"),
         ({"invalid": 12, "late": 10}, "10 of 200 parts late, before 2 of 1000"),
-        ({"failed": 60}, "60 of 198 judged parts FAIL, before 50 of 990"),
+        ({"failed": 60}, "60 of 198 judged parts FAIL, in its shadow 50 of 990"),
         ({"latency_ms": 41.0}, "41 ms from trigger to result, before 20"),
     ],
 )
 def test_a_bundle_that_does_worse_is_gone_back_from(changes: dict[str, Any], words: str) -> None:
-    assert words in str(why_back(BEFORE, after(**changes), 0, BOUNDS))
+    assert words in str(why_back(BEFORE, BEFORE, after(**changes), 0, BOUNDS))
+
+
+def test_a_better_bundle_may_fail_quite_other_parts_than_the_one_before() -> None:
+    all_failed = Tally(parts=1000, failed=1000, latency_ms=20.0)
+    seen = Tally(parts=100, failed=5)
+    assert why_back(all_failed, seen, after(), 0, BOUNDS) is None
+    assert "in its shadow 5 of 100" in str(why_back(all_failed, seen, after(failed=90), 0, BOUNDS))
+    assert why_back(all_failed, Tally(parts=19), after(failed=90), 0, BOUNDS) is None
 
 
 def test_a_bundle_that_fails_nothing_any_more_is_gone_back_from() -> None:
     before = Tally(parts=500, failed=150, latency_ms=20.0)
     assert "0 of 100 judged parts FAIL" in str(
-        why_back(before, Tally(parts=100, latency_ms=20.0), 0, BOUNDS)
+        why_back(before, before, Tally(parts=100, latency_ms=20.0), 0, BOUNDS)
     )
 
 
@@ -284,24 +292,24 @@ def test_a_bundle_that_fails_nothing_any_more_is_gone_back_from() -> None:
     ],
 )
 def test_what_is_within_its_bound_is_no_reason(changes: dict[str, Any]) -> None:
-    assert why_back(BEFORE, after(**changes), 0, BOUNDS) is None
+    assert why_back(BEFORE, BEFORE, after(**changes), 0, BOUNDS) is None
 
 
 def test_what_may_be_chance_is_no_reason() -> None:
     few = Tally(parts=40, failed=2, latency_ms=20.0)
-    assert why_back(few, Tally(parts=40, failed=8, latency_ms=20.0), 0, BOUNDS) is None
-    assert why_back(few, Tally(parts=40, failed=14, latency_ms=20.0), 0, BOUNDS) is not None
+    assert why_back(few, few, Tally(parts=40, failed=8, latency_ms=20.0), 0, BOUNDS) is None
+    assert why_back(few, few, Tally(parts=40, failed=14, latency_ms=20.0), 0, BOUNDS) is not None
 
 
 def test_few_parts_on_either_side_say_nothing() -> None:
     all_fail = Tally(parts=29, failed=29, latency_ms=500.0)
-    assert why_back(BEFORE, all_fail, 0, BOUNDS) is None
-    assert why_back(all_fail, after(), 0, BOUNDS) is None
-    assert why_back(Tally(), after(failed=200, invalid=0), 0, BOUNDS) is None
+    assert why_back(BEFORE, BEFORE, all_fail, 0, BOUNDS) is None
+    assert why_back(all_fail, BEFORE, after(), 0, BOUNDS) is None
+    assert why_back(Tally(), Tally(), after(failed=200, invalid=0), 0, BOUNDS) is None
 
 
 def test_an_inference_that_was_replaced_is_a_reason_by_itself() -> None:
-    assert "inference died" in str(why_back(Tally(), Tally(), 1, BOUNDS))
+    assert "inference died" in str(why_back(Tally(), Tally(), Tally(), 1, BOUNDS))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,15 @@ from ssn_agent.updates.request import forget_request, read_request
 from ssn_agent.updates.rules import Change
 from ssn_agent.updates.settings import UpdateSettings
 from ssn_agent.updates.shadow_process import ShadowProcess
-from ssn_agent.updates.state import Followed, ModelsState, Phase, Stored, read_state, write_state
+from ssn_agent.updates.state import (
+    Followed,
+    ModelsState,
+    Phase,
+    Stored,
+    Tally,
+    read_state,
+    write_state,
+)
 from ssn_agent.updates.told import Line
 from ssn_agent.updates.watching import Cameras
 
@@ -258,7 +266,8 @@ class Updates:
         # Before the step: what inference says from here on is of this swap.
         self._files.swapped(name).unlink(missing_ok=True)
         words = None if report is None else evidence.in_words(report)
-        self._write(name, rules.swap_to(followed, words, figures, self._faults()))
+        seen = Tally() if report is None else evidence.foreseen(report.live)
+        self._write(name, rules.swap_to(followed, words, figures, self._faults(), seen))
         bound = self._settings.updates.alarm_disagreement
         if report is not None and report.live.disagreement >= bound > 0:
             about = f"{name}: {words} (updates.alarm_disagreement)"
@@ -275,7 +284,7 @@ class Updates:
         if note is not None and note.problem is not None:
             why = f"inference does not load it: {note.problem}"
         elif faults:
-            why = evidence.why_back(followed.baseline, followed.baseline, faults, self._bounds)
+            why = evidence.why_replaced(faults)
         elif self._in_phase_s(name) > SWAP_S:
             why = f"inference has not loaded it within {SWAP_S:.0f} s"
         if why is not None:
@@ -297,7 +306,7 @@ class Updates:
             cameras.start(followed.marks)
         before, after = followed.baseline, cameras.look()
         faults = self._faults_since(followed)
-        why = evidence.why_back(before, after, faults, self._bounds)
+        why = evidence.why_back(before, followed.foreseen, after, faults, self._bounds)
         figures = evidence.figures_of_probation(before, after)
         if why is not None:
             change = rules.go_back(followed, why, figures)

@@ -7,8 +7,10 @@ Three questions, asked at three times:
 2. On the station's own labelled images: is it wrong more often than the one in force? An exact
    one-sided sign test over the images of which just one of the two is right: where a bundle no
    worse than the other would do so badly in one of ten cases at most, it is refused.
-3. On probation: has the line got worse since it judges? A share counts as changed where the change
-   is beyond its bound and beyond three standard deviations of chance.
+3. On probation: has the line got worse since it judges? INVALID and times are compared with what
+   was before the swap, FAIL with what its own shadow had foreseen: that a better bundle fails other
+   parts than the one before is what it is for. A share counts as changed where the change is beyond
+   its bound and beyond three standard deviations of chance.
 """
 
 import math
@@ -40,6 +42,8 @@ class Live(_Model):
     """Frames that both bundles have judged."""
 
     frames: int
+    failed: int = 0
+    """What it would have failed of them."""
     pass_to_fail: int = 0
     """The one in force passed these, the other would have failed them."""
     fail_to_pass: int = 0
@@ -144,13 +148,21 @@ def in_words(report: Report) -> str:
     )
 
 
-def why_back(before: Tally, after: Tally, faults: int, bounds: UpdateSettings) -> str | None:
+def why_replaced(faults: int) -> str:
+    """Say that inference was replaced so often."""
+    return f"inference died, hung or took too much memory since it was to judge ({faults}x)"
+
+
+def why_back(
+    before: Tally, foreseen: Tally, after: Tally, faults: int, bounds: UpdateSettings
+) -> str | None:
     """Say why a bundle on probation is gone back from; None where it is not.
 
-    `faults`: how often inference was replaced since the swap.
+    `before`: what was before the swap; `foreseen`: what its shadow has seen of it; `faults`: how
+    often inference was replaced since the swap.
     """
     if faults:
-        return f"inference died, hung or took too much memory since it was to judge ({faults}x)"
+        return why_replaced(faults)
     if _has_risen(before.late, before.parts, after.late, after.parts, 0.0):
         late = f"{after.late} of {after.parts} parts late, before {before.late} of {before.parts}"
         if after.late >= MIN_LATE:
@@ -163,13 +175,20 @@ def why_back(before: Tally, after: Tally, faults: int, bounds: UpdateSettings) -
             f"{before.parts} (updates.max_invalid_rise)"
         )
     judged, was_judged = after.parts - after.invalid, before.parts - before.invalid
+    seen = foreseen.parts - foreseen.invalid
     for sign in (1, -1):
         if _has_risen(
-            before.failed, was_judged, after.failed, judged, bounds.max_fail_change, sign
+            foreseen.failed,
+            seen,
+            after.failed,
+            judged,
+            bounds.max_fail_change,
+            sign=sign,
+            fewest=MIN_FRAMES,
         ):
             return (
-                f"{after.failed} of {judged} judged parts FAIL, before {before.failed} of "
-                f"{was_judged} (updates.max_fail_change)"
+                f"{after.failed} of {judged} judged parts FAIL, in its shadow {foreseen.failed} of "
+                f"{seen} (updates.max_fail_change)"
             )
     if before.latency_ms and after.latency_ms and min(judged, was_judged) >= MIN_COMPARED:
         factor = after.latency_ms / before.latency_ms
@@ -198,9 +217,26 @@ def median_of(values: Sequence[float]) -> float | None:
     return round(median(values), 3) if values else None
 
 
-def _has_risen(old: int, old_all: int, new: int, new_all: int, bound: float, sign: int = 1) -> bool:
-    """Say whether a share is up (sign -1: down) by more than the bound and more than chance."""
-    if min(old_all, new_all) < MIN_COMPARED:
+def foreseen(live: Live) -> Tally:
+    """Return what a shadow has seen of a bundle, as a probation counts it."""
+    return Tally(parts=live.frames, failed=live.failed, invalid=live.unfit)
+
+
+def _has_risen(
+    old: int,
+    old_all: int,
+    new: int,
+    new_all: int,
+    bound: float,
+    *,
+    sign: int = 1,
+    fewest: int = MIN_COMPARED,
+) -> bool:
+    """Say whether a share is up (sign -1: down) by more than the bound and more than chance.
+
+    `fewest`: so many are needed of the old ones.
+    """
+    if old_all < fewest or new_all < MIN_COMPARED:
         return False
     change = sign * (new / new_all - old / old_all)
     pooled = (old + new) / (old_all + new_all)

@@ -60,6 +60,7 @@ class _Scored:
 class _Compared:
     """Frames that both have judged."""
 
+    failed: int = 0
     pass_to_fail: int = 0
     fail_to_pass: int = 0
     unfit: int = 0
@@ -74,12 +75,14 @@ class _Compared:
             return
         self.differences.append(abs(one.score - result.score))
         self.times_ms.append(one.took_ms)
+        self.failed += one.outcome is Outcome.FAIL
         self.pass_to_fail += (result.outcome, one.outcome) == (Outcome.PASS, Outcome.FAIL)
         self.fail_to_pass += (result.outcome, one.outcome) == (Outcome.FAIL, Outcome.PASS)
 
     def summed(self) -> Live:
         return Live(
             frames=self.frames,
+            failed=self.failed,
             pass_to_fail=self.pass_to_fail,
             fail_to_pass=self.fail_to_pass,
             unfit=self.unfit,

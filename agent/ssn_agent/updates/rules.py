@@ -148,11 +148,13 @@ def refuse(followed: Followed, why: str, figures: Figures | None = None) -> Chan
     return Change(new, (Told("refused", candidate, why, figures),))
 
 
-def swap_to(followed: Followed, detail: str | None, figures: Figures, faults: int) -> Change:
+def swap_to(
+    followed: Followed, detail: str | None, figures: Figures, faults: int, foreseen: Tally
+) -> Change:
     """Have the candidate judge, as soon as inference has loaded it.
 
-    Without `detail` there was no incumbent, so no shadow. `faults`: how often inference was
-    replaced so far.
+    Without `detail` there was no incumbent, so no shadow, and nothing is `foreseen`. `faults`: how
+    often inference was replaced so far.
     """
     candidate = _candidate(followed)
     new = _at(
@@ -165,6 +167,7 @@ def swap_to(followed: Followed, detail: str | None, figures: Figures, faults: in
         faults=faults,
         marks={},
         baseline=Tally(),
+        foreseen=foreseen,
     )
     told = () if detail is None else (Told("shadow", candidate, detail, figures),)
     return Change(new, told)

@@ -26,6 +26,6 @@ class UpdateSettings(Section):
     max_invalid_rise: Share = 0.02
     """By how much the share of INVALID may rise, where the model can be the cause."""
     max_fail_change: Share = 0.10
-    """By how much the share of FAIL may rise or fall."""
+    """By how much the share of FAIL may rise or fall from what its shadow has seen."""
     max_latency_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     """By how much the median time from trigger to result may grow."""

@@ -103,6 +103,8 @@ class Followed(_Model):
     """Where each camera stood at the swap."""
     baseline: Tally = Tally()
     """What had become of parts before it."""
+    foreseen: Tally = Tally()
+    """What its shadow has seen of it."""
 
 
 class ModelsState(_Model):
