@@ -24,7 +24,7 @@ import psutil
 
 from chaos.lines import LinesReader
 from chaos.loads import p99
-from chaos.memory import pss_mib
+from chaos.memory import own_mib
 from chaos.report import Bar, Row, at_most, details, read_rows, write_rows
 from chaos.running import machine, measured, sized
 from chaos.sender import Plan
@@ -107,7 +107,7 @@ def run(folder: Path, counts: Counts) -> list[Row]:
                     to, before = bundles[number % 2], bundles[1 - number % 2]
                     swaps.append(swap(station.settings, FOLLOW, to, before))
                     time.sleep(counts.pause_s)
-                    memory.append(pss_mib(psutil.Process(station.inference)))
+                    memory.append(own_mib(psutil.Process(station.inference)))
             station.stop()
             verdicts = [_judged(row) for row in station.query(_VERDICTS)]
     finally:
