@@ -110,7 +110,7 @@ def many(folder: Path, counts: Counts) -> list[Row]:
         fault=f"none: {counts.verdicts} verdicts, 4 cameras at {RATE / 4:.0f} fps",
         counts=counts.name,
         notes=[
-            "memory: PSS of all processes, median over the last 5 % against that from 10 to 15 %",
+            "memory: USS of all processes, median over the last 5 % against that from 10 to 15 %",
             "commit: from a decision's note in the journal to the note of its commit",
         ],
     )

@@ -203,7 +203,7 @@ def row_of(
         notes=[
             "latency: from trigger to decision",
             "during a swap: of parts triggered after it was decided and before it was noted",
-            f"memory: PSS of inference, median over {WINDOW} swaps",
+            f"memory: USS of inference, median over {WINDOW} swaps",
         ],
     )
 
