@@ -121,5 +121,6 @@ def test_what_is_found_out_about_engines_in_shadow_inference_recalls_and_the_oth
     found = [Trial(engine=REFERENCE, median_ms=1.0)]
     Findings(model.engine_dir).keep(found)
     engines = Engines(Bundle.open(path), settings)
-    assert set(engines_for(Bundle.open(path))) == {REFERENCE} or engines.try_all(int) == found
+    if set(engines_for(Bundle.open(path))) != {REFERENCE}:
+        assert engines.try_all(lambda: None) == found
     assert engines.load_fastest().engine.name == REFERENCE

@@ -12,7 +12,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import ValidationError
 
 from ssn_agent.publish.certificates import load, why
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 from ssn_contract.channel import Announcement, ChannelName
 from ssn_contract.topics import Station, channel_topic
 from ssn_trainer.errors import PublishError, UsageError
