@@ -59,7 +59,7 @@ def files(settings: Settings) -> RuntimeFiles:
 def serving(settings: Settings, port: int | None = None) -> Iterator[tuple[Endpoint, int]]:
     read = partial(station_metrics, RuntimeFiles(settings.runtime_dir), settings)
     chosen = port or free_port()
-    made = Endpoint(MetricsSettings(port=chosen), chosen, read)
+    made = Endpoint(MetricsSettings(port=chosen), chosen, read, {"top": 0.5})
     wait_until(lambda: answers(chosen), 10, "it does not answer")
     yield made, chosen
 
@@ -79,6 +79,8 @@ def test_a_scrape_says_what_the_ledger_process_reported_and_what_the_supervisor_
     assert found.sum("ssn_verdicts_total", camera="top", verdict="INVALID", reason="late") == 2
     assert found.sum("ssn_verdict_latency_seconds_bucket", camera="top", le="0.1") == 41
     assert found.sum("ssn_verdict_latency_seconds_bucket", camera="top", le="+Inf") == 43
+    assert found.sum("ssn_recent_latency_seconds", camera="top", quantile="0.99") == 0.5015
+    assert found.sum("ssn_deadline_seconds", camera="top") == 0.5
     assert found.sum("ssn_delivery_delay_seconds_sum") == 2.0
     assert found.sum("ssn_process_restarts_total", process="ledger", reason="hung") == 1
     assert found.sum("ssn_process_memory_bytes", process="ledger") > 2**20

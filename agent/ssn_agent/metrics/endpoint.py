@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -29,10 +29,16 @@ RETRY_S = 5.0
 class Endpoint:
     """Serves until the process ends; where the port is taken, it says so and tries again."""
 
-    def __init__(self, settings: MetricsSettings, port: int, read: Callable[[], StationMetrics]):
+    def __init__(
+        self,
+        settings: MetricsSettings,
+        port: int,
+        read: Callable[[], StationMetrics],
+        deadlines_s: Mapping[str, float],
+    ) -> None:
         """Start the thread. From the main thread, which alone heeds signals."""
         self._address = (str(settings.host), port)
-        self._app = make_wsgi_app(registry(read))
+        self._app = make_wsgi_app(registry(read, deadlines_s))
         self.problem: str | None = None
         """Why nothing listens; None while all is well."""
         threading.Thread(target=self._run, daemon=True).start()

@@ -1,6 +1,6 @@
 """The station's figures as Prometheus reads them. Names and units by its conventions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -19,17 +19,25 @@ CAMERA_STATES = get_args(CameraStatus.model_fields["state"].annotation)
 PROCESS_STATES = get_args(ProcessStatus.model_fields["state"].annotation)
 
 
-def registry(read: Callable[[], StationMetrics]) -> CollectorRegistry:
-    """Return what makes the figures anew for each scrape: all of one moment."""
+def registry(
+    read: Callable[[], StationMetrics], deadlines_s: Mapping[str, float]
+) -> CollectorRegistry:
+    """Return what makes the figures anew for each scrape: all of one moment.
+
+    deadlines_s: of each camera, by its settings.
+    """
     made = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=made)  # of the supervisor, which serves this: since when it runs
-    made.register(_Station(read))
+    made.register(_Station(read, deadlines_s))
     return made
 
 
 class _Station(Collector):
-    def __init__(self, read: Callable[[], StationMetrics]) -> None:
+    def __init__(
+        self, read: Callable[[], StationMetrics], deadlines_s: Mapping[str, float]
+    ) -> None:
         self._read = read
+        self._deadlines_s = deadlines_s
 
     def collect(self) -> Iterator[Metric]:
         metrics = self._read()
@@ -37,6 +45,7 @@ class _Station(Collector):
         yield from _messages(metrics)
         yield from _labels(metrics)
         yield from _cameras(metrics.cameras)
+        yield from _latencies(metrics.cameras, self._deadlines_s)
         yield from _processes(metrics)
 
 
@@ -133,9 +142,6 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
     drift = _gauge("ssn_drift_median", "Of the last parts, where these are enough.", of)
     drifts = _gauge("ssn_drifts", "1: it drifts from the bundle's good images.", of)
     last = _gauge("ssn_last_verdict_timestamp_seconds", "When the newest verdict was decided.")
-    latency = HistogramMetricFamily(
-        "ssn_verdict_latency_seconds", "From trigger to verdict.", labels=["camera"]
-    )
     for c in cameras:
         name = c.camera
         bundle = ["", "", ""] if c.bundle is None else list(dict(c.bundle).values())
@@ -160,9 +166,27 @@ def _cameras(cameras: list[CameraMetrics]) -> Iterator[Metric]:
                 drift.add_metric(labels, d.median)
         if c.last is not None:
             last.add_metric([name], c.last.decided_at.timestamp())
-        _add_durations(latency, [name], c.latency)
     counts = (triggers, verdicts, pending, *inputs.values())
-    yield from (info, update, stepped, state, *counts, drift, drifts, last, latency)
+    yield from (info, update, stepped, state, *counts, drift, drifts, last)
+
+
+def _latencies(cameras: list[CameraMetrics], deadlines_s: Mapping[str, float]) -> Iterator[Metric]:
+    latency = HistogramMetricFamily(
+        "ssn_verdict_latency_seconds", "From trigger to verdict.", labels=["camera"]
+    )
+    # A histogram's buckets are too wide to tell how near to a deadline its quantiles are.
+    recent = _gauge(
+        "ssn_recent_latency_seconds", "Of the last 1000 verdicts.", ["camera", "quantile"]
+    )
+    deadline = _gauge("ssn_deadline_seconds", "From trigger to when a verdict is late.")
+    for c in cameras:
+        _add_durations(latency, [c.camera], c.latency)
+        for quantile, value in (("0.5", c.latency.median_s), ("0.99", c.latency.p99_s)):
+            if value is not None:
+                recent.add_metric([c.camera, quantile], value)
+        if c.camera in deadlines_s:
+            deadline.add_metric([c.camera], deadlines_s[c.camera])
+    yield from (latency, recent, deadline)
 
 
 def _processes(m: StationMetrics) -> Iterator[Metric]:

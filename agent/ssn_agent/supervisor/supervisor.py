@@ -210,7 +210,8 @@ class Supervisor:
         settings = self._in_force.settings
         if settings.metrics.port is not None:
             read = partial(station_metrics, self._files, settings)
-            self._endpoint = Endpoint(settings.metrics, settings.metrics.port, read)
+            deadlines_s = {name: c.deadline_ms / 1000 for name, c in settings.cameras.items()}
+            self._endpoint = Endpoint(settings.metrics, settings.metrics.port, read, deadlines_s)
 
     def _begin_anew(self) -> None:
         """Numbers were proven by a ledger that is set aside now: the next start begins a new one.
