@@ -157,7 +157,7 @@ def test_every_reason_that_the_agent_gives_is_counted_on_all_its_faces(
                 **{("fed", reason): 1 for reason in UNFIT},
             }
             # `ledger` takes a disk that fails: tests/agent/test_ledger_process_disk.py; `challenge`
-            # parts that are known: test_a_camera_is_challenged.py
+            # parts that are known: test_a_challenge_blocks_a_camera.py
             caused = {InvalidReason(reason) for _, reason in expected}
             assert caused == GIVEN_TODAY - {InvalidReason.LEDGER, InvalidReason.CHALLENGE}
 
