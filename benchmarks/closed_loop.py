@@ -215,7 +215,8 @@ def once(
     step = loop.send_until(_again(line), version, *ended, limit_s=900)
     marks.append(time.monotonic())
     names = ("export_s", "fit_s", "publish_s", "shadow_to_end_s")
-    times = {n: round(b - a, 1) for n, a, b in zip(names, marks, marks[1:], strict=True)}
+    spans = zip(names, marks[:-1], marks[1:], strict=True)
+    times = {name: round(end - start, 1) for name, start, end in spans}
     return {"images": fitted.get("images"), **times, "step": step, "why": loop.why(version)}
 
 
