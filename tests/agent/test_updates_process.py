@@ -216,8 +216,8 @@ def on_probation(box: Box, updates: Any) -> None:
     [
         ({"reason": InvalidReason.DARK}, "30 of 30 parts INVALID, before 0 of 40"),
         ({"reason": InvalidReason.LATE}, "30 of 30 parts late, before 0 of 40"),
-        ({"fails": True}, "30 of 30 judged parts FAIL, before 0 of 40"),
-        ({"took_ms": 2.5}, "2.5 ms from trigger to result, before 1 "),
+        ({"fails": True}, "30 of 30 judged parts FAIL, in its shadow 0 of "),
+        ({"took_ms": 250.0}, "250 ms from trigger to result, before 1 "),
     ],
 )
 def test_a_bundle_that_judges_worse_on_probation_is_gone_back_from(

@@ -215,7 +215,12 @@ class Scripted:
         return self
 
     def lines(self) -> list[Line]:
-        return [Line.model_validate({"step": self._left.pop(0)})] if self._left else []
+        if not self._left:
+            return []
+        step = self._left.pop(0)
+        # Of 40 frames it would have failed none.
+        report = {"live": {"frames": 40}, "own": None} if step == "done" else None
+        return [Line.model_validate({"step": step, "report": report})]
 
     def end(self) -> tuple[str, bool] | None:
         return None

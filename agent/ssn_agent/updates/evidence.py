@@ -31,6 +31,8 @@ MIN_COMPARED = 30
 """Parts on either side before a share or a time is compared."""
 MIN_LATE = 2
 """One late part may be the disk's or the system's doing."""
+LATENCY_SHARE = 0.1
+"""Of the deadline: a shorter time is no harm, however many times it has grown."""
 SIGMAS = 3.0
 
 
@@ -192,7 +194,8 @@ def why_back(
             )
     if before.latency_ms and after.latency_ms and min(judged, was_judged) >= MIN_COMPARED:
         factor = after.latency_ms / before.latency_ms
-        if factor > bounds.max_latency_factor:
+        is_harm = after.latency_share is None or after.latency_share > LATENCY_SHARE
+        if factor > bounds.max_latency_factor and is_harm:
             return (
                 f"{after.latency_ms:.3g} ms from trigger to result, before "
                 f"{before.latency_ms:.3g} (updates.max_latency_factor)"

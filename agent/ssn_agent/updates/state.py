@@ -60,6 +60,8 @@ class Tally(_Model):
     """Of `invalid`."""
     latency_ms: float | None = None
     """Median from trigger to result, of those that were judged."""
+    latency_share: float | None = None
+    """Median of that, as a share of the deadline."""
 
 
 class Mark(_Model):

@@ -40,6 +40,8 @@ class Counted:
     invalid: int = 0
     late: int = 0
     latencies_ms: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    """Of the deadline, of the same parts."""
 
     def add(self, entry: Entry) -> None:
         """Count a part that has its verdict."""
@@ -55,8 +57,11 @@ class Counted:
         self.parts += 1
         self.failed += decision.outcome is Outcome.FAIL
         if result is not None:
-            took_ns = result.finished_monotonic_ns - entry.accepted.triggered_monotonic_ns
+            accepted = entry.accepted
+            took_ns = result.finished_monotonic_ns - accepted.triggered_monotonic_ns
+            allowed_ns = accepted.deadline_monotonic_ns - accepted.triggered_monotonic_ns
             self.latencies_ms.append(took_ns / 1e6)
+            self.shares.append(took_ns / allowed_ns)
 
     @property
     def tally(self) -> Tally:
@@ -67,6 +72,7 @@ class Counted:
             invalid=self.invalid,
             late=self.late,
             latency_ms=median_of(self.latencies_ms),
+            latency_share=median_of(self.shares),
         )
 
 
