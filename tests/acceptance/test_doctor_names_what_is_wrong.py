@@ -143,8 +143,8 @@ FAULTS: dict[Callable[[Patient], None], tuple[str, str, str]] = {
     # check, what, what to do
     missing_bundle: ("bundles", "b.ssn: cannot be read", "copy it here anew"),
     damaged_bundle: ("bundles", "not a bundle, or damaged", "copy it here anew"),
-    broker_away: ("broker", "Connection refused", "Certificates of the broker"),
-    wrong_authority: ("broker", "its certificate is not trusted", "Certificates of the broker"),
+    broker_away: ("broker", "Connection refused", "docs/broker.md"),
+    wrong_authority: ("broker", "its certificate is not trusted", "docs/broker.md"),
     key_for_everybody: ("TLS files", "everybody's to read (mode 0644)", "chmod 0640"),
     certificate_without_its_key: ("TLS files", "key_file do not load", "docs/operations.md"),
     camera_not_there: ("cameras", "does not open", "ssn-agent camera probe left"),
@@ -188,15 +188,30 @@ def test_the_planted_fault_is_named_with_what_to_do_and_no_other(
     assert f"fault    {check}" in report.shown
 
 
-def test_a_certificate_that_has_ended_is_what_the_broker_refuses(
+def test_a_certificate_that_has_ended_is_named_and_one_that_ends_soon_is_told_before(
     patient: Patient, plant: Plant
 ) -> None:
+    later = plant.authority.issue("later", days=300)
+    patient.tables["broker"] |= {"cert_file": later.cert, "key_file": later.key}
+    told = [one["what"] for one in patient.doctor().of("broker") if one["level"] == "warning"]
+    # Those of authority and broker are valid for two days here.
+    assert [what.partition(" ends")[0] for what in told] == [
+        "the authority's certificate",
+        "the broker's certificate",
+    ]
+    soon = plant.authority.issue("soon", days=20)
+    patient.tables["broker"] |= {"cert_file": soon.cert, "key_file": soon.key}
+    report = patient.doctor()
+    assert not report.faults
+    told = [one["what"] for one in report.of("broker") if one["level"] == "warning"]
+    assert any("our certificate ends on" in what and "in 19 days" in what for what in told)
     ended = plant.authority.issue("ended", days=-1)
     patient.tables["broker"] |= {"cert_file": ended.cert, "key_file": ended.key}
     report = patient.doctor()
+    assert [one["check"] for one in report.faults][:1] == ["broker"]
     assert {one["check"] for one in report.faults} == {"broker"}
-    assert "it refuses our certificate" in str(report.faults)
-    assert "expired" in str(report.faults)
+    assert "our certificate ended on" in report.faults[0]["what"]
+    assert "renew it" in report.faults[0]["do"]
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_a_person_answers_and_has_sound_settings_with_secrets_that_are_never_sho
     assert source.password.get_secret_value() == secret
     assert settings.broker.password.get_secret_value() == secret
     assert settings.broker.port == 1884
+    assert settings.cameras["left"].mode == "collect"
     assert stat.S_IMODE(out.stat().st_mode) & 0o007 == 0
 
 
@@ -134,7 +135,7 @@ def test_every_key_that_is_commented_out_is_one(tmp_path: Path) -> None:
     for file in files.values():
         file.write_text("")
     source = {"kind": "gige", "device": 'x"\\', "features": {"Gain": 1.5, "ReverseX": True}}
-    answers = Answers(Station(), "left", source, {}, tmp_path, tmp_path)
+    answers = Answers(Station(), "left", source, {}, tmp_path, tmp_path, bundle=tmp_path / "b.ssn")
     text = settings_text(answers)
     opened = "\n".join(
         line[1:] if line.startswith("#") and " = " in line else line for line in text.splitlines()

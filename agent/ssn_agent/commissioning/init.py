@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from ssn_agent.commissioning.asking import Asker
 from ssn_agent.errors import SettingsError, UsageError
 from ssn_agent.log import configure
+from ssn_agent.publish.settings import BrokerSettings
 from ssn_agent.settings import (
     DEFAULT_PATH,
     DEFAULT_RUNTIME_DIR,
-    BrokerSettings,
     load_settings,
 )
 from ssn_contract.channel import ChannelName
@@ -198,8 +198,8 @@ def _say_what_is_next(out: Path, answers: "Answers") -> None:
     typer.echo(f"\n{out}: written, and sound. Next:")
     typer.echo(f"  ssn-agent config check{where}")
     typer.echo(f"  ssn-agent camera probe{where}")
-    if answers.bundle is None:
-        typer.echo("  no bundle yet: every part is INVALID(no_model) until `bundle` names one")
+    if answers.judges_nothing:
+        typer.echo("  no bundle yet: pictures are kept, to be labelled and learned from")
     if "username" in answers.broker and "password" not in answers.broker:
         env = out.parent / "ssn-agent.env"
         typer.echo(f"  the broker's password: SSN_BROKER__PASSWORD=... in {env} (mode 0600)")

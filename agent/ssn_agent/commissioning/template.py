@@ -43,6 +43,11 @@ class Answers:
     """Empty: bundles come by hand."""
 
     @property
+    def judges_nothing(self) -> bool:
+        """Say whether there is no bundle yet."""
+        return self.bundle is None and self.follow is None
+
+    @property
     def holds_secret(self) -> bool:
         """Say whether the file is to be read by few."""
         return "password" in {*self.source, *self.broker}
@@ -99,6 +104,8 @@ def settings_text(a: Answers) -> str:
         _off("ledger_gib", retention.ledger_gib, "room for verdicts; 1.2 KB each"),
         _off("heatmap_days", retention.heatmap_days, "heatmaps of more days go"),
         _off("heatmap_gib", retention.heatmap_gib, "room for heatmaps"),
+        _off("image_days", retention.image_days, "pictures of more days go"),
+        _off("image_gib", retention.image_gib, "room for pictures"),
         _off("min_free_percent", retention.min_free_percent, "of the disk, at least"),
         "",
         "[metrics]",
@@ -131,7 +138,11 @@ def _judge(a: Answers) -> list[str]:
     }
     given = {key: value for key, value in given.items() if value is not None}
     bundle = "what judges; none: every part is INVALID(no_model)"
+    mode = _off("mode", "judge", "collect: all pictures are kept, nothing is judged")
+    if a.judges_nothing:
+        mode = _line("mode", "collect", "pictures are kept; remove this when there is a bundle")
     return [
+        mode,
         _either("bundle", given, "/var/lib/ssn-agent/parts-1.ssn", bundle),
         _either("follow", given, "parts", "or the newest of this name in the channel"),
     ]

@@ -35,6 +35,8 @@ def _limits(settings: Settings) -> dict[str, int]:
     limits = settings.memory
     found = {f"capture:{name}": limits.capture_mib for name in settings.cameras}
     found |= {"inference": limits.inference_mib, "ledger": limits.ledger_mib}
+    if settings.followed:
+        found["updates"] = limits.updates_mib
     return found | ({"http": limits.http_mib} if settings.http.port else {})
 
 

@@ -8,6 +8,7 @@ from ssn_agent.doctor.findings import Finding, Subject, fault, ok, warning
 from ssn_agent.errors import AgentError, UpdateError
 from ssn_agent.inference.choice import Findings, circumstances
 from ssn_agent.inference.engines.available import available_engines, why_not
+from ssn_agent.inference.model import engines_for
 from ssn_agent.inference.scorer import Scorer
 from ssn_agent.settings import Settings
 from ssn_agent.updates.state import read_state
@@ -15,6 +16,9 @@ from ssn_agent.updates.state import read_state
 
 def bundles(subject: Subject) -> Iterator[Finding]:
     """Each bundle that judges, on the reference engine."""
+    for name, camera in subject.settings.cameras.items():
+        if camera.mode == "collect":
+            yield ok(f"{name}: collects pictures, and judges nothing")
     paths = judging(subject.settings)
     for where, follows in paths.pop(None, []):
         what = f"{where}: no bundle, so every part is INVALID(no_model)"
@@ -63,6 +67,8 @@ def judging(settings: Settings) -> dict[Path | None, list[tuple[str, str | None]
     state = read_state(settings.models_file)
     found: dict[Path | None, list[tuple[str, str | None]]] = {}
     for name, camera in settings.cameras.items():
+        if camera.mode == "collect":
+            continue
         products = {f"{name}, {product}": judge for product, judge in camera.products.items()}
         for where, judge in {name: camera, **products}.items():
             path = judge.bundle
@@ -79,9 +85,7 @@ def _refused(path: Path, settings: Settings) -> Iterator[Finding]:
         bundle = Bundle.open(path)
     except AgentError:  # which `bundles` tells
         return
-    has = {precision.name for precision in bundle.manifest.precisions}
-    tried = {n: v for n, v in available_engines().items() if n.partition("/")[2] in has}
-    key = circumstances(bundle.digest, tried, settings.inference.threads)
+    key = circumstances(bundle.digest, engines_for(bundle), settings.inference.threads)
     for trial in Findings(settings.engine_dir / key).recall() or ():
         if trial.problem is not None:
             what = f"{path.name}: {trial.engine} was refused: {trial.problem}"

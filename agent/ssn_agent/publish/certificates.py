@@ -98,8 +98,11 @@ class Certificates:
             raise BrokerError(msg) from error
 
 
-def shake_hands(settings: BrokerSettings, context: ssl.SSLContext) -> None:
-    """Connect to the broker, and leave again. Raises OSError or ValueError, for `why`."""
+def shake_hands(settings: BrokerSettings, context: ssl.SSLContext) -> datetime | None:
+    """Connect to the broker, and leave again; return when its certificate ends.
+
+    Raises OSError or ValueError, for `why`.
+    """
     host, port = settings.host, settings.port
     with (
         socket.create_connection((host, port), TRIAL_TIMEOUT_S) as plain,
@@ -109,6 +112,7 @@ def shake_hands(settings: BrokerSettings, context: ssl.SSLContext) -> None:
         secured.settimeout(REFUSAL_WAIT_S)
         with suppress(TimeoutError):
             secured.recv(1)
+        return peer_end(secured)
 
 
 def load(settings: BrokerSettings) -> ssl.SSLContext:

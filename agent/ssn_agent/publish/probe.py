@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -12,7 +13,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.publish.certificates import load, shake_hands, why
-from ssn_agent.settings import BrokerSettings
+from ssn_agent.publish.settings import BrokerSettings
 
 WAIT_S = 5.0
 TURN_S = 0.1
@@ -29,6 +30,8 @@ class Limits:
     """The highest."""
     retains: bool
     """It keeps messages for those that come later."""
+    certificate_end: datetime | None
+    """When its certificate ends; None where it shows none."""
 
 
 def probe(settings: BrokerSettings, client_id: str) -> Limits:
@@ -48,7 +51,7 @@ def probe(settings: BrokerSettings, client_id: str) -> Limits:
         if reason.is_failure:
             problems.append(f"it refuses us: {reason}; check broker.username and password")
         else:
-            found.append(_limits(properties))
+            found.append(_limits(properties, end))
 
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
     client.on_connect = on_connect
@@ -59,9 +62,10 @@ def probe(settings: BrokerSettings, client_id: str) -> Limits:
             settings.username, None if secret is None else secret.get_secret_value()
         )
     context = load(settings) if settings.tls else None
+    end = None
     try:
         if context is not None:
-            shake_hands(settings, context)  # whose refusal is heard for certain here
+            end = shake_hands(settings, context)  # whose refusal is heard for certain here
             client.tls_set_context(context)
         client.connect_timeout = WAIT_S
         client.connect(settings.host, settings.port, clean_start=True)
@@ -79,12 +83,13 @@ def probe(settings: BrokerSettings, client_id: str) -> Limits:
     return found[0]
 
 
-def _limits(properties: Properties | None) -> Limits:
+def _limits(properties: Properties | None, end: datetime | None) -> Limits:
     return Limits(
         packet_bytes=getattr(properties, "MaximumPacketSize", None),
         inflight=getattr(properties, "ReceiveMaximum", 65_535),
         qos=getattr(properties, "MaximumQoS", 2),
         retains=bool(getattr(properties, "RetainAvailable", 1)),
+        certificate_end=end,
     )
 
 
