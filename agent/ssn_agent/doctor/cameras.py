@@ -40,7 +40,7 @@ def _noted(name: str, camera: CameraMetrics | None) -> Iterator[Finding]:
     said = f"{name}: {camera.state}, {camera.verdicts_per_s:.1f} verdicts a second, {counts}"
     if lost or torn or camera.reconnects:
         what = f"{said}, opened again {camera.reconnects} times"
-        yield warning(what, "docs/cameras/commissioning.md, Losses; look at cable, switch, load")
+        yield warning(what, "docs/cameras/commissioning.md, bench; look at cable, switch, load")
     else:
         yield ok(said)
 
@@ -71,7 +71,7 @@ def _opened(chosen: Chosen) -> Iterator[Finding]:
         yield fault(str(error), do)
         return
     wanted = getattr(source, "fps", None) or said.fps
-    yield _judged(chosen.name, picture.size, figures, wanted)
+    yield judged(chosen.name, picture.size, figures, wanted)
 
 
 def waits_for_others(settings: CameraSettings) -> bool:
@@ -82,12 +82,13 @@ def waits_for_others(settings: CameraSettings) -> bool:
     return isinstance(source, GenICamSource) and source.trigger == "line"
 
 
-def _judged(name: str, size: str, figures: Figures | None, wanted: float | None) -> Finding:
+def judged(name: str, size: str, figures: Figures | None, wanted: float | None) -> Finding:
+    """Judge what was measured; `wanted`: frames a second, where that is known."""
+    if figures is not None and figures.is_fault:
+        return fault(f"{name}: {figures.ended}", f"ssn-agent camera bench {name}")
     if figures is None or figures.per_second is None:
         return ok(f"{name}: delivers {size}")
     said = f"{name}: delivers {size}, {figures.per_second:.1f} a second"
-    if figures.is_fault:
-        return fault(f"{name}: {figures.ended}", f"ssn-agent camera bench {name}")
     if figures.missed or figures.incomplete:
         what = f"{said}; of {figures.frames} frames {figures.missed or 0} lost"
         what += f", {figures.incomplete} incomplete"

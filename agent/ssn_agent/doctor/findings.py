@@ -78,7 +78,8 @@ def looked_at(subject: Subject, checks: Mapping[str, Check]) -> list[Finding]:
         try:
             said = list(check(subject))
         except AgentError as error:
-            said = [fault(str(error), "see the message")]
+            what, _, do = str(error).partition("; ")
+            said = [fault(what, do or "see the message")]
         except OSError as error:
             said = [unknown(f"cannot be looked at: {error}", "see what `folders` says")]
         except Exception as error:  # noqa: BLE001 -- a check's own failure must not hide the others

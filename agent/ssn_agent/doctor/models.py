@@ -22,7 +22,7 @@ def bundles(subject: Subject) -> Iterator[Finding]:
     paths = judging(subject.settings)
     for where, follows in paths.pop(None, []):
         what = f"{where}: no bundle, so every part is INVALID(no_model)"
-        do = "set its bundle (docs/operations.md, Day one)"
+        do = 'set its bundle, or mode = "collect" until there is one'
         if follows is not None:
             what += f"; nothing of {follows} has come from the channel yet"
             do = "ssn-agent bundle pull says what the channel has"

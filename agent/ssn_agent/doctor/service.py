@@ -34,7 +34,7 @@ def judged(said: Mapping[str, str], *, runs: bool) -> Iterator[Finding]:
     log = f"journalctl -u {UNIT} -p warning -e"
     restarts = int(said.get("NRestarts") or 0)
     if said.get("LoadState") != "loaded":
-        do = "install its unit (docs/operations.md, Day one)"
+        do = "install its unit (docs/operations.md, Install)"
         yield warning(f"{UNIT} is not installed: {said.get('LoadState')}", do)
     elif said.get("ActiveState") == "failed" or said.get("SubState") == "auto-restart":
         what = f"{UNIT}: {state}, {said.get('Result')}, started again {restarts} times"
