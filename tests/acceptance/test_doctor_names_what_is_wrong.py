@@ -33,14 +33,26 @@ pytestmark = pytest.mark.needs("mosquitto", "openssl")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     """A broker that wants certificates, for all tests here."""
     made = Plant(tmp_path_factory.mktemp("plant"))
-    made.broker()
     with closing(made):
         yield made
 
 
+@pytest.fixture(scope="module")
+def broker(plant: Plant) -> Mosquitto:
+    """The plant's: at one port it wants a certificate of each client, and its name is that."""
+    return plant.broker("use_username_as_clientid true")
+
+
 @pytest.fixture
-def patient(tmp_path: Path, plant: Plant) -> Patient:
-    return Patient.sound(tmp_path, plant)
+def patient(tmp_path: Path, broker: Mosquitto) -> Patient:
+    return Patient.sound(tmp_path, broker.port)
+
+
+@pytest.fixture
+def secured(patient: Patient, plant: Plant) -> Patient:
+    """A station with a certificate."""
+    patient.tables["broker"] = plant.settings()
+    return patient
 
 
 # The faults, each as it comes about.
@@ -143,10 +155,7 @@ FAULTS: dict[Callable[[Patient], None], tuple[str, str, str]] = {
     # check, what, what to do
     missing_bundle: ("bundles", "b.ssn: cannot be read", "copy it here anew"),
     damaged_bundle: ("bundles", "not a bundle, or damaged", "copy it here anew"),
-    broker_away: ("broker", "Connection refused", "docs/broker.md"),
-    wrong_authority: ("broker", "its certificate is not trusted", "docs/broker.md"),
-    key_for_everybody: ("TLS files", "everybody's to read (mode 0644)", "chmod 0640"),
-    certificate_without_its_key: ("TLS files", "key_file do not load", "docs/operations.md"),
+    broker_away: ("broker", "Connection refused", "does it run"),
     camera_not_there: ("cameras", "does not open", "ssn-agent camera probe left"),
     device_not_there: ("cameras", "/dev/video97: does not open", "ssn-agent camera probe left"),
     picture_without_its_region: ("cameras", "cannot be judged: the region", "camera probe left"),
@@ -160,9 +169,15 @@ FAULTS: dict[Callable[[Patient], None], tuple[str, str, str]] = {
     clock_behind: ("clock", "the clock is behind", "timedatectl set-ntp true"),
     channel_away: ("channel", "root.json", "docs/channels.md"),
 }
+OF_CERTIFICATES: dict[Callable[[Patient], None], tuple[str, str, str]] = {
+    wrong_authority: ("broker", "its certificate is not trusted", "docs/broker.md"),
+    key_for_everybody: ("TLS files", "everybody's to read (mode 0644)", "chmod 0640"),
+    certificate_without_its_key: ("TLS files", "key_file do not load", "docs/operations.md"),
+}
 
 
-def test_a_sound_station_has_no_fault_at_a_terminal(patient: Patient) -> None:
+def test_a_sound_station_has_no_fault_at_a_terminal(secured: Patient) -> None:
+    patient = secured
     out = patient.folder / "to send.tar.gz"
     arguments = ("doctor", "--config", patient.config, "--out", out, "--user", "root")
     with terminal(*arguments, columns=100) as person:
@@ -178,9 +193,22 @@ def test_a_sound_station_has_no_fault_at_a_terminal(patient: Patient) -> None:
 def test_the_planted_fault_is_named_with_what_to_do_and_no_other(
     patient: Patient, plant_it: Callable[[Patient], None]
 ) -> None:
+    names_exactly(patient, plant_it, FAULTS[plant_it])
+
+
+@pytest.mark.parametrize("plant_it", OF_CERTIFICATES, ids=lambda planted: planted.__name__)
+def test_the_planted_fault_of_certificates_is_named_with_what_to_do_and_no_other(
+    secured: Patient, plant_it: Callable[[Patient], None]
+) -> None:
+    names_exactly(secured, plant_it, OF_CERTIFICATES[plant_it])
+
+
+def names_exactly(
+    patient: Patient, plant_it: Callable[[Patient], None], expected: tuple[str, str, str]
+) -> None:
     plant_it(patient)
     report = patient.doctor()
-    check, what, do = FAULTS[plant_it]
+    check, what, do = expected
     assert [one["check"] for one in report.faults] == [check]
     assert what in report.faults[0]["what"]
     assert do in report.faults[0]["do"]
@@ -189,8 +217,9 @@ def test_the_planted_fault_is_named_with_what_to_do_and_no_other(
 
 
 def test_a_certificate_that_has_ended_is_named_and_one_that_ends_soon_is_told_before(
-    patient: Patient, plant: Plant
+    secured: Patient, plant: Plant
 ) -> None:
+    patient = secured
     later = plant.authority.issue("later", days=300)
     patient.tables["broker"] |= {"cert_file": later.cert, "key_file": later.key}
     told = [one["what"] for one in patient.doctor().of("broker") if one["level"] == "warning"]
@@ -254,16 +283,21 @@ def test_root_looks_with_the_rights_of_the_service_s_user(patient: Patient) -> N
 # An agent that runs.
 
 
-def test_a_running_agent_is_asked_how_it_does_and_keeps_its_cameras(
-    tmp_path: Path, mosquitto: Mosquitto
+def test_a_running_agent_is_asked_how_it_does_and_keeps_its_cameras_and_its_broker(
+    tmp_path: Path, broker: Mosquitto, plant: Plant
 ) -> None:
     bundle = write_brightness_bundle(tmp_path / "b.ssn")
     camera = {"bundle": bundle, "source": {"kind": "line"}}
-    with station(tmp_path, mosquitto.port, **camera) as agent:
+    with station(tmp_path, plant.secured_port, **camera) as agent:
+        agent.top = {"broker": plant.settings()}
         agent.start()
         agent.wait_for_more(5)
+        wait_until(lambda: bool(look(agent.runtime).broker_connected), 30, "no broker")
         report = Patient(tmp_path).doctor(config=agent.config)
         assert not report.faults
+        assert any("the agent is connected" in one["what"] for one in report.of("broker"))
+        # A second client by this certificate would have taken the agent's place.
+        assert "already connected" not in broker.log()
         assert any("left: running, " in one["what"] for one in report.of("cameras"))
         assert json.loads(report.parts["metrics.json"])["cameras"][0]["camera"] == "left"
         assert json.loads(report.parts["ledger.json"])["cameras"][0]["triggers"] >= 5

@@ -12,7 +12,6 @@ from typing import Any
 
 from ssn_agent.ledger.database import migrate, open_database
 from support.bundles import write_brightness_bundle
-from support.certificates import Plant
 from support.children import environment
 from support.parts import draw_parts
 
@@ -49,8 +48,8 @@ class Patient:
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def sound(cls, folder: Path, plant: Plant) -> "Patient":
-        """Make one, beside a broker that wants certificates."""
+    def sound(cls, folder: Path, port: int) -> "Patient":
+        """Make one, beside a broker at this port."""
         made = cls(folder)
         draw_parts(folder / "parts", 3)
         bundle = write_brightness_bundle(folder / "b.ssn")
@@ -65,7 +64,7 @@ class Patient:
         made.tables = {
             "data_dir": made.data,
             "runtime_dir": folder / "run",
-            "broker": plant.settings(),
+            "broker": {"port": port},
             "http": {"port": 8080, "token_file": token},
             "retention": {"min_free_percent": 0, "ledger_gib": 0.001, "heatmap_gib": 0.001},
             "memory": {"inference_mib": 512},

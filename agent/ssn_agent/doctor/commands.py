@@ -63,8 +63,8 @@ def _examined(
     from ssn_agent.doctor.account import acting_as
     from ssn_agent.doctor.checks import CHECKS
     from ssn_agent.doctor.environment import take_service_environment
-    from ssn_agent.doctor.findings import Subject, fault, looked_at, unknown
-    from ssn_agent.doctor.in_force import CHECK, settings_found
+    from ssn_agent.doctor.findings import fault, looked_at, unknown
+    from ssn_agent.doctor.in_force import CHECK, subject_found
     from ssn_agent.errors import SettingsError
     from ssn_agent.settings import load_settings
 
@@ -76,7 +76,6 @@ def _examined(
         said = [fault(line, do) for line in str(error).splitlines()]
         said.append(unknown("all else: it is looked at when the settings are sound"))
         return [replace(one, check=CHECK) for one in said], None
-    said, in_force, metrics = settings_found(config, settings)
-    subject = Subject(config, in_force, account, metrics)
+    said, subject = subject_found(config, settings, account)
     with acting_as(account):
         return said + looked_at(subject, CHECKS), subject

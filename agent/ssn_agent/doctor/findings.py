@@ -66,6 +66,8 @@ class Subject:
     """Who the service runs as."""
     metrics: StationMetrics | None = None
     """How the agent does that runs here; None: none does, or we may not ask it."""
+    may_run: bool = False
+    """An agent runs here, as far as we can tell."""
 
 
 Check = Callable[[Subject], Iterable[Finding]]

@@ -4,30 +4,31 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ssn_agent.doctor.findings import Finding, ok, unknown, warning
+from ssn_agent.doctor.account import Account
+from ssn_agent.doctor.findings import Finding, Subject, ok, unknown, warning
 from ssn_agent.metrics.view import NotRunning, Unreadable, look, running_settings
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.reload import reload
-from ssn_contract.metrics import StationMetrics
 
 CHECK = "settings"
 
 
-def settings_found(
-    config: Path, settings: Settings
-) -> tuple[list[Finding], Settings, StationMetrics | None]:
-    """Return what is found of the file's settings, those in force, and the agent's figures."""
+def subject_found(
+    config: Path, settings: Settings, account: Account
+) -> tuple[list[Finding], Subject]:
+    """Return what is found of the file's settings, and the station to look at."""
     found = [ok(f"{config}: sound, digest {settings.digest[:12]}")]
-    running, metrics = settings, None
+    subject = Subject(config, settings, account)
     try:
         running = running_settings(settings.runtime_dir)
-        metrics = look(settings.runtime_dir)
+        subject = Subject(config, running, account, look(settings.runtime_dir), may_run=True)
         found += _not_in_force(running, settings)
     except NotRunning:
         pass
     except Unreadable as error:
+        subject = replace(subject, may_run=True)
         found.append(unknown(str(error), "sudo ssn-agent doctor sees more"))
-    return [replace(one, check=CHECK) for one in found], running, metrics
+    return [replace(one, check=CHECK) for one in found], subject
 
 
 def _not_in_force(running: Settings, settings: Settings) -> Iterator[Finding]:

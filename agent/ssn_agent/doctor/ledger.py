@@ -19,7 +19,7 @@ def ledger(subject: Subject) -> Iterator[Finding]:
     if not path.exists():
         yield ok(f"{path}: is not there yet; the first start makes it")
         return
-    if subject.metrics is None and unusable(subject.settings) is not None:
+    if not subject.may_run and unusable(subject.settings) is not None:
         yield unknown(f"{path}: cannot be opened on such a disk")
         return
     for alarm in alarms(path):

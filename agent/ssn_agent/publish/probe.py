@@ -1,6 +1,7 @@
 """One connection to the broker, to see whether it takes us and what it allows."""
 
 import logging
+import socket
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,11 +9,13 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ssn_agent.errors import BrokerError
 from ssn_agent.publish.certificates import load, shake_hands, why
+from ssn_agent.publish.mqtt import SESSION_S
 from ssn_agent.publish.settings import BrokerSettings
 
 WAIT_S = 5.0
@@ -34,8 +37,28 @@ class Limits:
     """When its certificate ends; None where it shows none."""
 
 
+def reach(settings: BrokerSettings) -> datetime | None:
+    """Connect, shake hands where TLS is spoken, and leave: no broker takes that for a client.
+
+    Return when its certificate ends, where it shows one. Raises BrokerError.
+    """
+    try:
+        if settings.tls:
+            return shake_hands(settings, load(settings))
+        socket.create_connection((settings.host, settings.port), WAIT_S).close()
+    except (OSError, ValueError) as error:  # a name that is none is the latter
+        msg = f"no connection to {settings.host}:{settings.port}: {why(error)}"
+        raise BrokerError(msg) from error
+    return None
+
+
 def probe(settings: BrokerSettings, client_id: str) -> Limits:
-    """Connect, and leave in order, without a word to others. Raises BrokerError."""
+    """Connect as a client, and leave in order, without a word to others. Raises BrokerError.
+
+    The session of that name stays as it is, with all that waits in it; a client of that name that
+    is connected would be cut off: a broker may know us by our certificate, whatever name we give.
+    """
+    end = reach(settings)
     where = f"{settings.host}:{settings.port}"
     found: list[Limits] = []
     problems: list[str] = []
@@ -53,7 +76,12 @@ def probe(settings: BrokerSettings, client_id: str) -> Limits:
         else:
             found.append(_limits(properties, end))
 
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        protocol=mqtt.MQTTv5,
+        manual_ack=True,  # what waits in the session is its owner's
+    )
     client.on_connect = on_connect
     client.enable_logger(_errors(problems))
     if settings.username is not None:
@@ -61,14 +89,13 @@ def probe(settings: BrokerSettings, client_id: str) -> Limits:
         client.username_pw_set(
             settings.username, None if secret is None else secret.get_secret_value()
         )
-    context = load(settings) if settings.tls else None
-    end = None
+    if settings.tls:
+        client.tls_set_context(load(settings))
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
+    properties.SessionExpiryInterval = SESSION_S
     try:
-        if context is not None:
-            end = shake_hands(settings, context)  # whose refusal is heard for certain here
-            client.tls_set_context(context)
         client.connect_timeout = WAIT_S
-        client.connect(settings.host, settings.port, clean_start=True)
+        client.connect(settings.host, settings.port, clean_start=False, properties=properties)
     except (OSError, ValueError) as error:  # a name that is none is the latter
         raise BrokerError(f"no connection to {where}: {why(error)}") from error
     ends_at = time.monotonic() + WAIT_S
