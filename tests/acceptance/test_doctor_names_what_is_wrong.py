@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from ssn_agent.metrics.view import look
 from support.agent import station
 from support.bundles import write_brightness_bundle
 from support.certificates import Authority, Plant
+from support.channels import Plant as Channel
+from support.channels import static_files
 from support.disks import SmallDisk, small_disk
 from support.mosquitto import Mosquitto, free_port
 from support.patients import TOKEN, Patient, parts_of
@@ -144,7 +147,7 @@ def clock_behind(patient: Patient) -> None:
     os.utime(patient.data / "ledger.sqlite", (later, later))
 
 
-def channel_away(patient: Patient) -> None:
+def root_of_no_channel(patient: Patient) -> None:
     root = patient.folder / "root.json"
     root.write_text("{}")
     url = f"http://127.0.0.1:{free_port()}/channel"
@@ -167,7 +170,7 @@ FAULTS: dict[Callable[[Patient], None], tuple[str, str, str]] = {
     engine_not_to_be_had: ("engines", "onnxruntime-cuda/fp32", 'set engine = "auto"'),
     two_runtimes: ("runtime", "onnxruntime and onnxruntime-gpu", "pip uninstall"),
     clock_behind: ("clock", "the clock is behind", "timedatectl set-ntp true"),
-    channel_away: ("channel", "root.json", "docs/channels.md"),
+    root_of_no_channel: ("channel", "root.json", "docs/channels.md"),
 }
 OF_CERTIFICATES: dict[Callable[[Patient], None], tuple[str, str, str]] = {
     wrong_authority: ("broker", "its certificate is not trusted", "docs/broker.md"),
@@ -241,6 +244,18 @@ def test_a_certificate_that_has_ended_is_named_and_one_that_ends_soon_is_told_be
     assert {one["check"] for one in report.faults} == {"broker"}
     assert "our certificate ended on" in report.faults[0]["what"]
     assert "renew it" in report.faults[0]["do"]
+
+
+def test_a_channel_that_nobody_has_signed_anew_is_out_of_date(patient: Patient) -> None:
+    long_ago = datetime.now(timezone.utc) - timedelta(days=3650)
+    channel = Channel.made(patient.folder / "office", at=long_ago)
+    root = channel.metadata / "1.root.json"
+    with static_files(channel.folder) as url:
+        patient.tables["channel"] = {"url": url, "root_file": root, "bundles": ["parts"]}
+        report = patient.doctor()
+    assert [one["check"] for one in report.faults] == ["channel"]
+    assert "is out of date" in report.faults[0]["what"]
+    assert not (patient.data / "channel").exists()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_agent.capture.settings import LineSource, RtspSource
+from ssn_agent.capture.settings import GenTlSource, LineSource, RtspSource
 from ssn_agent.commissioning.template import Answers, settings_text
 from ssn_agent.settings import load_settings
 from ssn_contract.topics import Station
@@ -75,6 +75,34 @@ def test_a_person_answers_and_has_sound_settings_with_secrets_that_are_never_sho
     assert settings.broker.port == 1884
     assert settings.cameras["left"].mode == "collect"
     assert stat.S_IMODE(out.stat().st_mode) & 0o007 == 0
+
+
+@pytest.fixture
+def producer(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A vendor's software with three cameras, as GenICam's own wheel brings it."""
+    folder = Path(pytest.importorskip("genicam").__file__).parent
+    monkeypatch.setenv("GENICAM_GENTL64_PATH", str(folder))
+    return folder / "viky.cti"
+
+
+def test_cameras_that_are_found_are_offered_and_the_chosen_one_is_in_the_settings(
+    producer: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "agent.toml"
+    done = init("--out", out, "--yes")
+    assert (done.returncode, out.exists()) == (2, False)
+    assert "--source: is missing; say which camera" in done.stderr
+    assert f"kind=gentl producer={producer} device=1" in done.stderr
+    place = ("--site", "p", "--line", "l", "--station", "s", "--camera", "left")
+    broker = ("--broker-host", "127.0.0.1", "--no-tls", "--broker-port", "1883")
+    with terminal("init", "--out", out, *place, *broker, "--bundle", "b.ssn") as person:
+        person.wait_for(" (gentl)")
+        person.answer("Which camera", "2")
+        person.answer("User at the broker", "")
+        assert person.end() == 0
+    source = load_settings(out).cameras["left"].source
+    assert isinstance(source, GenTlSource)
+    assert (source.producer, source.device) == (producer, "1")
 
 
 def test_options_and_defaults_need_no_terminal(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def account_of(name: str | None) -> Account:
     found = _by_name(name or SERVICE_USER) if name or os.geteuid() == 0 else None
     if name and found is None:
         raise UsageError(f"--user {name}: there is no such user")
+    if found is not None and os.geteuid() not in {0, found.pw_uid}:
+        raise UsageError(f"--user {name}: only root may look with another's rights; use sudo")
     if found is None:
         own = os.geteuid()
         return Account(_name_of(own), own, os.getegid(), tuple(os.getgroups()))
