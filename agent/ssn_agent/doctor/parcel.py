@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssn_agent import __version__
 from ssn_agent.atomic import atomic_path
@@ -26,8 +26,11 @@ from ssn_agent.doctor.findings import Finding, Subject
 from ssn_agent.doctor.models import judging
 from ssn_agent.doctor.service import UNIT
 from ssn_agent.doctor.software import installed
-from ssn_agent.errors import AgentError, BundleError, UsageError
+from ssn_agent.errors import BundleError, UsageError
 from ssn_agent.settings import Settings
+
+if TYPE_CHECKING:
+    from ssn_agent.ledger.reader import CameraStats
 
 MODE = 0o600
 MAX_PART_BYTES = 2**21
@@ -108,11 +111,10 @@ def _made(make: Callable[[], object]) -> bytes:
     """Return a part; where it cannot be made, why."""
     try:
         value = make()
-    except (AgentError, OSError, subprocess.SubprocessError) as error:
-        value = f"not to be had: {error}\n"
-    if not isinstance(value, str):
-        value = json.dumps(value, indent=1, default=str)
-    return value.encode(errors="replace")
+        text = value if isinstance(value, str) else json.dumps(value, indent=1, default=str)
+    except Exception as error:  # noqa: BLE001 -- one part must not cost the others
+        text = f"not to be had: {type(error).__name__}: {error}\n"
+    return text.encode(errors="replace")
 
 
 def _versions(config: Path) -> Mapping[str, Any]:
@@ -140,8 +142,21 @@ def _ledger(path: Path) -> Mapping[str, Any]:
 
     engine = open_ledger(path)
     return {
-        "cameras": [asdict(one) for one in stats(engine)],
+        "cameras": [_stats(one) for one in stats(engine)],
         "models": [one.model_dump(mode="json") for one in history(engine, MODEL_EVENTS)],
+    }
+
+
+def _stats(camera: "CameraStats") -> Mapping[str, Any]:
+    return {
+        "camera": camera.camera,
+        "triggers": camera.triggers,
+        "passed": camera.counts.passed,
+        "failed": camera.counts.failed,
+        "invalid": camera.counts.invalid,
+        "latency_median_ms": camera.latency_median_ms,
+        "latency_p99_ms": camera.latency_p99_ms,
+        "undelivered": camera.undelivered,
     }
 
 
