@@ -15,7 +15,7 @@ def agent(subject: Subject) -> Iterator[Finding]:
         return
     yield ok(f"runs; {found.undelivered or 0} messages wait for the broker")
     for alarm in found.alarms:
-        yield warning(f"alarm: {alarm}", "docs/operations.md says what each alarm means")
+        yield warning(f"alarm: {alarm}", "docs/operations.md, What each alarm means and what to do")
     for process in found.processes:
         replaced = process.died + process.hung
         if replaced:
