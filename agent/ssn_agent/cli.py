@@ -13,6 +13,8 @@ from rich.table import Table
 
 from ssn_agent import __version__
 from ssn_agent.commissioning.commands import app as camera_app
+from ssn_agent.commissioning.init import init
+from ssn_agent.doctor.commands import doctor
 from ssn_agent.errors import AgentError, SettingsError, UsageError
 from ssn_agent.inference.challenge_commands import challenge_app
 from ssn_agent.inference.settings import EngineName
@@ -58,6 +60,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(provision_app, name="provision")
 app.command()(label)
 app.command()(replay)
+app.command()(init)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ PACKAGES = (ROOT / "agent" / "ssn_contract", AGENT, TRAINER)
 AGENT_FOLDERS = {
     *("capture", "frames", "inference", "ledger", "publish", "labels", "bundles", "supervisor"),
     *("updates", "capture/drivers", "inference/engines", "metrics", "demo", "commissioning"),
-    *("replay", "provision"),
+    *("replay", "provision", "doctor"),
 }
 TRAINER_FOLDERS = {
     *("data", "model", "fit", "measure", "pack", "pack/compile", "bench", "publish"),

@@ -16,18 +16,18 @@ def pasteable(found: Iterable[Found]) -> list[str]:
     """Return TOML for the settings; what a camera is stands above it."""
     lines: list[str] = []
     for number, camera in enumerate(found, 1):
-        lines += [*([""] if lines else []), f"# {_printable(camera.name)}"]
+        lines += [*([""] if lines else []), f"# {printable(camera.name)}"]
         lines += [f"[cameras.camera-{number}.source]", f'kind = "{camera.kind}"']
-        lines += [f"{key} = {_quoted(value)}" for key, value in camera.source.items()]
+        lines += [f"{key} = {quoted(value)}" for key, value in camera.source.items()]
     return lines
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return what a device says of itself, without line ends and a terminal's commands."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """Return a TOML string: as JSON's, but for what that leaves as it is or writes in halves."""
     found = json.dumps(value.encode(errors="replace").decode(), ensure_ascii=False)
     return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in found)
@@ -52,7 +52,7 @@ def described(
     if picture is not None:
         rows |= {"picture": f"{picture.size} from {picture.frame_format}", "light": picture.light}
     lines = [*_aligned(rows), *(_short(f"  {key} = {v}") for key, v in said.settings.items())]
-    return [_printable(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def measured(found: Figures) -> list[str]:

@@ -9,6 +9,8 @@ from urllib.parse import quote, unquote
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -80,6 +82,20 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     except CommandError as error:
         msg = f"{file_of(engine)}: {error}; it was written by a newer version: update the agent"
         raise LedgerError(msg) from error
+
+
+def revisions(engine: Engine) -> tuple[str | None, str | None, set[str]]:
+    """Return the file's schema, the newest that this version has, and all that it knows.
+
+    Raises LedgerError.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    with translated(engine), engine.connect() as connection:
+        has = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return has, scripts.get_current_head(), known
 
 
 def check(engine: Engine) -> None:

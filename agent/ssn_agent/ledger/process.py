@@ -45,7 +45,7 @@ from ssn_agent.metrics.report import write_report
 from ssn_agent.processes import LEDGER_DAMAGED, Stop, end_with_parent, reload_asked_by
 from ssn_agent.publish.announcements import Announcements
 from ssn_agent.publish.events import Arrived, Connected, Subscribed
-from ssn_agent.publish.mqtt import BrokerLink
+from ssn_agent.publish.mqtt import BrokerLink, client_id
 from ssn_agent.publish.outbox import Outbox
 from ssn_agent.publish.triggers import TriggerForwarder
 from ssn_agent.settings import Settings, read_resolved
@@ -85,8 +85,9 @@ class LedgerProcess:
         for name in settings.cameras:
             self._streams[name] = PendingTriggers(Journal(files.journal(name)), Counts())
         self._bell = Doorbell(files.ledger_bell)
-        client_id = f"ssn-{settings.station}".replace("/", "-")
-        self._link = BrokerLink(settings.broker, client_id, Ringer(files.ledger_bell))
+        self._link = BrokerLink(
+            settings.broker, client_id(settings.station), Ringer(files.ledger_bell)
+        )
         self._outbox = Outbox(self._link, self._writer)
         self._unwritten = Unwritten(self._streams, self._messages, self._link, self._topics)
         triggered = [n for n, c in settings.cameras.items() if takes_triggers(c.source)]

@@ -91,19 +91,28 @@ class Certificates:
 
     def _try(self, context: ssl.SSLContext) -> None:
         """Shake hands with the broker. Raises BrokerError."""
-        host, port = self._settings.host, self._settings.port
         try:
-            with (
-                socket.create_connection((host, port), TRIAL_TIMEOUT_S) as plain,
-                context.wrap_socket(plain, server_hostname=host) as secured,
-            ):
-                # With TLS 1.3 our certificate is refused when the handshake is over on our side.
-                secured.settimeout(REFUSAL_WAIT_S)
-                with suppress(TimeoutError):
-                    secured.recv(1)
+            shake_hands(self._settings, context)
         except (OSError, ValueError) as error:
             msg = f"the certificates that were replaced are not taken over: {why(error)}"
             raise BrokerError(msg) from error
+
+
+def shake_hands(settings: BrokerSettings, context: ssl.SSLContext) -> datetime | None:
+    """Connect to the broker, and leave again; return when its certificate ends.
+
+    Raises OSError or ValueError, for `why`.
+    """
+    host, port = settings.host, settings.port
+    with (
+        socket.create_connection((host, port), TRIAL_TIMEOUT_S) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        # With TLS 1.3 our certificate is refused when the handshake is over on our side.
+        secured.settimeout(REFUSAL_WAIT_S)
+        with suppress(TimeoutError):
+            secured.recv(1)
+        return peer_end(secured)
 
 
 def load(settings: BrokerSettings) -> ssl.SSLContext:

@@ -32,6 +32,7 @@ from ssn_agent.publish.events import (
     Subscribed,
 )
 from ssn_agent.publish.settings import BrokerSettings
+from ssn_contract.topics import Station
 
 RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 5.0
@@ -374,6 +375,11 @@ class BrokerLink:
             if reason.is_failure
         ]
         self._tell(Subscribed("; ".join(refused) or None))
+
+
+def client_id(station: Station) -> str:
+    """Return the name that a station's agent connects by: of one name a broker holds one."""
+    return f"ssn-{station}".replace("/", "-")
 
 
 def oversize(topic: str, payload: str | bytes, limit: int | None) -> str | None:
