@@ -1,5 +1,7 @@
 """Every engine gives the reference's answer, or an error of ours: never another answer."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ssn_agent.inference.engines.available import (
 from ssn_agent.inference.engines.engine import Engine
 from ssn_agent.inference.engines.ort import CPU, BoundEngine, OrtEngine, Provider
 from support.bundles import SIZE, brightness_model
+from support.children import environment
 
 GPU = pytest.mark.gpu
 EVERY = [
@@ -37,6 +40,26 @@ def started(name: str, model: bytes, cache: Path) -> Engine:
     if problem is not None:
         pytest.skip(problem)
     return start_engine(name, model, SIZE, SIZE, Options(1, cache))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu/fp32", "openvino/fp32"])
+def test_no_runtime_notes_anything_for_its_maker(name: str, tmp_path: Path) -> None:
+    if why_not(name) is not None:
+        pytest.skip(str(why_not(name)))
+    program = (
+        "import sys; from pathlib import Path; import numpy as np\n"
+        "from ssn_agent.inference.engines.available import Options, start_engine\n"
+        "from support.bundles import SIZE, brightness_model\n"
+        f"engine = start_engine({name!r}, brightness_model(), SIZE, SIZE, "
+        "Options(1, Path(sys.argv[1])))\n"
+        "engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))\n"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    ours = {k: v for k, v in environment().items() if not k.startswith(("CI", "ORT_", "XDG_"))}
+    command = [sys.executable, "-c", program, str(tmp_path / "cache")]
+    subprocess.run(command, check=True, env={**ours, "HOME": str(home)})
+    assert list(home.rglob("*")) == []
 
 
 def images(count: int) -> NDArray[np.uint8]:
