@@ -33,5 +33,5 @@ find "$place.new/bin" "$place.new/pyvenv.cfg" -type f -exec sed -i "s|$place.new
 mv "$place.new" "$place"
 # The service's user could not. Some of them are templates. Tracebacks name the place to be.
 "$python" -m compileall -q -j 0 -s "${DESTDIR:-/}" -p / "$place/lib" || true
-"$place/bin/python" "$place/bin/ssn-agent" --version
+"$place/bin/python" -I "$place/bin/ssn-agent" --version
 echo "installed into $place; docs/operations.md says how to go on (user, units, settings)"
