@@ -21,6 +21,8 @@ BOOTS_WITHIN_S = 60
 ENDS_WITHIN_S = 60
 LIVES_S = 400
 """Whatever becomes of the test, the machine does not outlive this."""
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+"""Of commands: ours may name folders with other sources."""
 LEDGER = "var/lib/ssn-agent/ledger.sqlite"
 PYTHON = f"/opt/ssn-agent/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
 LAUNCHER = f"""#!/bin/sh
@@ -48,8 +50,11 @@ class Machine:
 
     def attempt(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command inside, whatever comes of it."""
+        assert self.leader, "it is not booted"
         enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "--"]
-        return subprocess.run([*enter, *command], check=False, capture_output=True, text=True)
+        return subprocess.run(
+            [*enter, *command], check=False, capture_output=True, text=True, env=ENVIRONMENT
+        )
 
     def run(self, *command: str) -> str:
         """Run a command inside, and return what it says."""
@@ -103,6 +108,8 @@ def files_of_a_machine(folder: Path) -> Iterator[Machine]:
         for wants in ("multi-user.target.wants", "timers.target.wants"):
             for link in (merged / "etc/systemd/system" / wants).glob("*"):
                 link.unlink()
+        # A container's images forbid packages to start services; a machine does not.
+        (merged / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
         machine = Machine(merged)
         machine.put("/etc/machine-id", "")
         yield machine
@@ -134,11 +141,12 @@ def booted(machine: Machine, log: Path, places: Mapping[str, str]) -> Iterator[N
         yield
     except BaseException:
         if machine.leader:
-            sys.stderr.write(machine.run("journalctl", "-o", "cat", "-n", "60"))
+            sys.stderr.write(machine.attempt("journalctl", "-o", "cat", "-n", "60").stdout)
         raise
     finally:
         if machine.leader:
-            os.kill(machine.leader, 9)
+            with suppress(ProcessLookupError):
+                os.kill(machine.leader, 9)
             machine.leader = 0
         process.terminate()
         process.wait()
@@ -148,15 +156,13 @@ def _find_leader(machine: Machine, outermost: int) -> bool:
     """Take note of PID 1; say whether it is there and takes commands."""
     for child in psutil.Process(outermost).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # nspawn's helpers come and go meanwhile
+            # The first one: PID 1's children have its name, too, until they are something else.
             if child.name() == "systemd":
                 machine.leader = child.pid
+                break
     if not machine.leader:
         return False
-    try:
-        machine.run("systemctl", "show", "--value", "-p", "Version")
-    except AssertionError:
-        return False
-    return True
+    return machine.attempt("systemctl", "show", "--value", "-p", "Version").returncode == 0
 
 
 def _mount(undo: ExitStack, where: Path, *arguments: str) -> None:
