@@ -10,7 +10,7 @@ PIP := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BIN := .venv/bin
 
 .PHONY: help demo demo-bundle setup test check profile chaos soak-runtime soak-cameras soak-swaps fuzz \
-	wheelhouse \
+	wheelhouse deb \
 	system-packages chaos-packages clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make soak-swaps   1 000 swaps of bundles under load, into docs/swaps.json (up to two hours)"
 	@echo "make fuzz         every input of the agent, for FUZZ_S=$(FUZZ_S) seconds"
 	@echo "make wheelhouse   all wheels of a station without a network, TARGET=x86_64|aarch64 PYTHON=3.10|3.11|3.12"
+	@echo "make deb          a Debian package for this architecture and the system's Python, into dist"
 	@echo "make demo-bundle  make the demo's model anew, from drawn pictures (about 15 minutes)"
 
 # The agent as a station gets it: no torch.
@@ -83,6 +84,9 @@ fuzz: setup
 
 wheelhouse: setup
 	$(BIN)/python deploy/wheelhouse/make.py --target $(TARGET) --python $(PYTHON)
+
+deb: setup
+	$(BIN)/python deploy/debian/make.py
 
 demo-bundle: setup
 	$(BIN)/python deploy/demo/make_demo_bundle.py

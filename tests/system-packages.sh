@@ -4,6 +4,7 @@
 set -u
 wanted="mosquitto mosquitto-clients strace systemd systemd-container"
 wanted="$wanted libaravis-0.8-0 aravis-tools" # GigE Vision cameras, and one to test against
+wanted="$wanted debhelper" # builds the Debian package
 wanted="$wanted $*"
 missing=""
 for package in $wanted; do

@@ -49,7 +49,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 bundle_app = typer.Typer(help="Look at a model bundle.", no_args_is_help=True)
-ledger_app = typer.Typer(help="Read the ledger.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Read and keep the ledger.", no_args_is_help=True)
 app.add_typer(camera_app, name="camera")
 app.add_typer(challenge_app, name="challenge")
 app.add_typer(config_app, name="config")
@@ -344,6 +344,21 @@ def ledger_backup(
 
     backup(open_ledger(ledger_of(ledger, config)), out, replace=force)
     typer.echo(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, sound", err=True)
+
+
+@ledger_app.command("downgrade")
+def ledger_downgrade(
+    to: Annotated[str, typer.Option(help="The schema's revision that the older agent knows.")],
+    force: Annotated[bool, typer.Option("--force", help="Lose labels, too.")] = False,
+    config: ConfigOption = DEFAULT_PATH,
+) -> None:
+    """Take a stopped agent's ledger back to what an older agent can read, before that one comes."""
+    from ssn_agent.ledger.downgrade import downgrade
+
+    settings = settings_of(config)
+    for step in downgrade(settings, to, force=force):
+        typer.echo(f"undone: {step}")
+    typer.echo(f"{settings.ledger_path}: an agent that knows {to} can use it")
 
 
 def _filter(

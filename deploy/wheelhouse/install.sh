@@ -2,9 +2,11 @@
 # Installs the SSN Inspect agent from this folder alone: no network, no pip, no compiler. As root:
 #     sh install.sh [PREFIX]
 # PREFIX is /opt/ssn-agent where it is not given. Needs the Python that the folder was made for.
+# With DESTDIR in the environment it lies below that folder, and knows itself as PREFIX: for packages.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 prefix=${1:-/opt/ssn-agent}
+place=${DESTDIR:-}$prefix
 # shellcheck source=/dev/null
 . "$here/target"
 
@@ -15,20 +17,21 @@ fail() {
 
 [ "$(uname -m)" = "$MACHINE" ] || fail "this folder is for $MACHINE, this machine is $(uname -m); bring the one for it"
 python=$(command -v "python$PYTHON") || fail "there is no python$PYTHON here; install it, or bring the folder for the version that is here"
-[ ! -e "$prefix" ] || fail "$prefix is there already; move it away (systemctl stop ssn-agent; mv $prefix $prefix.old), and run this again"
+[ ! -e "$place" ] || fail "$place is there already; move it away (systemctl stop ssn-agent; mv $place $place.old), and run this again"
 (cd "$here" && sha256sum --check --quiet --strict SHA256SUMS) || fail "files of this folder are damaged or missing; bring it here again"
 
 # Beside its place, and moved when it is whole: what is cut off leaves nothing behind that runs.
-trap 'rm -rf "$prefix.new"' EXIT
-rm -rf "$prefix.new"
-"$python" -m venv --without-pip "$prefix.new"
-# Installed programs name their interpreter by its path: by the one that it will have.
-PYTHONPATH=$(echo "$here"/wheels/pip-*.whl) "$python" -m pip --python "$prefix.new/bin/python" \
+trap 'rm -rf "$place.new"' EXIT
+rm -rf "$place.new"
+"$python" -m venv --without-pip "$place.new"
+PYTHONPATH=$(echo "$here"/wheels/pip-*.whl) "$python" -m pip --python "$place.new/bin/python" \
     install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --require-hashes \
     --find-links "$here/wheels" --requirement "$here/requirements.txt"
-sed -i "1s|$prefix.new/|$prefix/|" "$prefix.new/bin/"*
-sed -i "s|$prefix.new|$prefix|g" "$prefix.new/pyvenv.cfg"
-mv "$prefix.new" "$prefix"
-"$prefix/bin/python" -m compileall -q -j 0 "$prefix/lib" || true # the service's user could not; some of them are templates
-"$prefix/bin/ssn-agent" --version
-echo "installed into $prefix; docs/operations.md says how to go on (user, units, settings)"
+# Programs name their interpreter by its path: by the one that it will have. Not the interpreter's own
+# names: they are links, which sed would make copies.
+find "$place.new/bin" "$place.new/pyvenv.cfg" -type f -exec sed -i "s|$place.new|$prefix|g" {} +
+mv "$place.new" "$place"
+# The service's user could not. Some of them are templates. Tracebacks name the place to be.
+"$python" -m compileall -q -j 0 -s "${DESTDIR:-/}" -p / "$place/lib" || true
+"$place/bin/python" -I "$place/bin/ssn-agent" --version
+echo "installed into $place; docs/operations.md says how to go on (user, units, settings)"

@@ -3,15 +3,12 @@
 import json
 import shlex
 import shutil
-import sqlite3
 import subprocess
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.nspawn import Machine, booted, files_of_a_machine
+from support.nspawn import Machine, booted, files_of_a_machine, put_sources
 from support.waiting import wait_until
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
@@ -23,7 +20,6 @@ threshold = 0.5
 kind = "line"
 fps = 10
 """
-LEDGER = "var/lib/ssn-agent/ledger.sqlite"
 
 
 @pytest.mark.needs("systemd-analyze")
@@ -49,24 +45,6 @@ def verify(folder: Path, unit: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode == 0) == (not done.stderr)
     return done.stderr
-
-
-def query(machine: Machine, sql: str) -> list[Any]:
-    path = machine.root / LEDGER
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        try:
-            return connection.execute(sql).fetchall()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                return []
-            raise
-
-
-def verdicts(machine: Machine) -> int:
-    found = query(machine, "SELECT count(*) FROM verdicts")
-    return int(found[0][0]) if found else 0
 
 
 def install(machine: Machine) -> None:
@@ -118,7 +96,7 @@ def test_the_service_starts_reloads_outlives_a_hang_of_its_main_process_and_leav
 ) -> None:
     with files_of_a_machine(tmp_path) as machine:
         install(machine)
-        with booted(machine, tmp_path / "boot.log"):
+        with booted(machine, tmp_path / "boot.log", put_sources(machine)):
             run = machine.run
 
             def is_active() -> bool:
@@ -126,7 +104,7 @@ def test_the_service_starts_reloads_outlives_a_hang_of_its_main_process_and_leav
 
             wait_until(is_active, 100, "the service does not become ready")
             assert run("stat", "-c", "%a %U", "/etc/ssn-agent/agent.toml") == "640 root"
-            wait_until(lambda: verdicts(machine) >= 5, 30, "no verdicts")
+            wait_until(lambda: machine.verdicts() >= 5, 30, "no verdicts")
 
             for user in ("root", "ssn-agent"):
                 wait_until(lambda u=user: counts_without_a_bundle(machine, u), 30, "no counts")  # type: ignore[misc]  # a default binds the loop's value
@@ -140,21 +118,21 @@ def test_the_service_starts_reloads_outlives_a_hang_of_its_main_process_and_leav
             machine.put("/etc/ssn-agent/agent.toml", SETTINGS.replace("0.5", "0.625"))
             run("systemctl", "reload", UNIT)
             changes = "SELECT who FROM settings_changes ORDER BY id"
-            wait_until(lambda: len(query(machine, changes)) == 2, 20, "no change is noted")
-            assert query(machine, changes) == [("start",), ("SIGHUP from ssn-agent",)]
+            wait_until(lambda: len(machine.query(changes)) == 2, 20, "no change is noted")
+            assert machine.query(changes) == [("start",), ("SIGHUP from ssn-agent",)]
 
             run("kill", "-STOP", machine.shows(UNIT, "MainPID"))
             wait_until(lambda: machine.shows(UNIT, "NRestarts") == "1", 30, "no watchdog")
             wait_until(is_active, 60, "the service does not become ready again")
             assert "Watchdog timeout" in run("journalctl", "-o", "cat", "-u", UNIT)
-            before = verdicts(machine)
-            wait_until(lambda: verdicts(machine) >= before + 5, 30, "no verdicts after it")
+            before = machine.verdicts()
+            wait_until(lambda: machine.verdicts() >= before + 5, 30, "no verdicts after it")
 
             # Removal.
             run("systemctl", "disable", "--now", UNIT)
             assert machine.shows(UNIT, "Result") == "success"
             run("rm", f"/etc/systemd/system/{UNIT}")
             run("systemctl", "daemon-reload")
-            numbers = query(machine, "SELECT sequence FROM triggers JOIN verdicts ON id=trigger_id")
+            numbers = machine.query("SELECT sequence FROM triggers JOIN verdicts ON id=trigger_id")
             assert [number for (number,) in numbers] == list(range(1, len(numbers) + 1))
-            assert len(query(machine, "SELECT * FROM streams")) == 1
+            assert len(machine.query("SELECT * FROM streams")) == 1

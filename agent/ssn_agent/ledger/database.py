@@ -73,12 +73,9 @@ def open_database(
 
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Bring the schema to a revision. Raises LedgerError."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with translated(engine), engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+            command.upgrade(alembic_config(connection), revision)
     except CommandError as error:
         msg = f"{file_of(engine)}: {error}; it was written by a newer version: update the agent"
         raise LedgerError(msg) from error
@@ -96,6 +93,14 @@ def revisions(engine: Engine) -> tuple[str | None, str | None, set[str]]:
         has = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in scripts.walk_revisions()}
     return has, scripts.get_current_head(), known
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Return what Alembic's commands need to work on the connection, in its transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
 
 
 def check(engine: Engine) -> None:

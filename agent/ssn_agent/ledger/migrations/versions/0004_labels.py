@@ -13,6 +13,9 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+precious = ("labels",)
+"""People's work: the way back drops these tables only where it is told to (ledger/downgrade.py)."""
+
 
 def upgrade() -> None:
     """Make the table."""
