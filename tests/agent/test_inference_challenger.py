@@ -125,7 +125,7 @@ def test_a_model_that_passes_a_known_bad_picture_judges_no_part(
     assert camera.part(spot()) == BLOCKED
 
 
-@pytest.mark.parametrize("damage", ["not a picture", "empty folder", "no folder"])
+@pytest.mark.parametrize("damage", ["not a picture", "empty folder", "no folder", "no UTF-8"])
 def test_a_picture_that_cannot_be_read_fails_the_challenge_and_says_why(
     tmp_path: Path, runtime: Path, damage: str
 ) -> None:
@@ -133,6 +133,8 @@ def test_a_picture_that_cannot_be_read_fails_the_challenge_and_says_why(
     picture = tmp_path / "known" / "bad" / "bad.png"
     if damage == "not a picture":
         picture.write_text("no picture")
+    elif damage == "no UTF-8":
+        picture.rename(os.fsdecode(bytes(picture.parent) + b"/b\xf6se.png"))
     else:
         picture.unlink()
     if damage == "no folder":
