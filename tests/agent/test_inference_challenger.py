@@ -244,6 +244,35 @@ def test_a_shift_start_that_passed_while_the_agent_was_off_makes_it_due(
     camera.until("passed")
 
 
+def test_a_clock_that_was_ahead_when_it_was_due_last_has_it_due_anew(
+    tmp_path: Path, runtime: Path
+) -> None:
+    path = challenge_file(settings_in(tmp_path).data_dir, "left")
+    ahead = datetime.now(timezone.utc) + timedelta(days=300)
+    items = [Item(kind="part", expected="good", name="MASTER-GOOD")]
+    items.append(Item(kind="part", expected="bad", name="MASTER-BAD"))
+    write_standing(path, rules.cleared(rules.begun(items, ahead), ahead, "anna", "a new line"))
+    camera = Camera(tmp_path, runtime, {**PARTS, "at": ["06:00"], "within_minutes": 0.01})
+    camera.until("due")
+    assert camera.standing().events[-1].why == rules.CLOCK_SET_BACK
+    camera.until("failed")
+    camera.part(plain(), "MASTER-GOOD")
+    camera.part(spot(), "MASTER-BAD")
+    camera.until("passed")
+
+
+def test_what_is_awaited_by_a_clock_that_was_ahead_is_not_awaited_until_then(
+    tmp_path: Path, runtime: Path
+) -> None:
+    path = challenge_file(settings_in(tmp_path).data_dir, "left")
+    items = [Item(kind="part", expected="good", name="MASTER-GOOD")]
+    items.append(Item(kind="part", expected="bad", name="MASTER-BAD"))
+    ahead = datetime.now(timezone.utc) + timedelta(days=300)
+    write_standing(path, rules.begun(items, ahead))
+    camera = Camera(tmp_path, runtime, {**PARTS, "within_minutes": 0.01})
+    camera.until("failed")
+
+
 def test_what_does_not_come_in_time_blocks_parts(tmp_path: Path, runtime: Path) -> None:
     camera = Camera(tmp_path, runtime, {**PARTS, "within_minutes": 1e-4})
     camera.until("failed")
