@@ -172,6 +172,15 @@ def test_a_name_that_would_reach_beyond_its_own_topics_is_refused(
     assert files(folder).keys() - {".lock"} == before.keys()
 
 
+def test_a_client_whose_name_no_certificate_takes_is_refused(folder: Path) -> None:
+    before = files(folder)
+    with changing(folder, lambda: PASSPHRASE) as provisioner:
+        with pytest.raises(ProvisionError, match="64 characters of a certificate's name"):
+            provisioner.client("c" * 58, "dashboard", None, NOW)
+        assert files(folder).keys() - {".lock"} == before.keys()
+        provisioner.client("c" * 57, "dashboard", None, NOW)
+
+
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
