@@ -11,7 +11,8 @@ from zipfile import ZipFile
 
 import pytest
 
-INSTALLER = Path(__file__).parents[2] / "deploy" / "wheelhouse" / "install.sh"
+MAKER = Path(__file__).parents[2] / "deploy" / "wheelhouse" / "make.py"
+INSTALLER = MAKER.with_name("install.sh")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -120,3 +121,12 @@ def test_what_is_installed_runs_and_is_the_service_users_too_whatever_roots_umas
     ]
     assert closed == []
     assert (tmp_path / "agent").stat().st_mode & 0o55 == 0o55
+
+
+def test_a_folder_that_is_no_wheelhouse_is_never_replaced_by_one(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    command = [sys.executable, str(MAKER), "--target=x86_64", "--python=3.11", f"--out={tmp_path}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert "is no wheelhouse to be replaced" in done.stderr
+    assert (tmp_path / "kept").exists()
