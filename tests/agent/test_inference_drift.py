@@ -250,6 +250,21 @@ def test_each_product_has_a_window_and_what_drifts_is_told_before_all_else(
 
 
 @pytest.mark.usefixtures("at_each_turn")
+def test_a_watch_that_is_switched_off_is_off_for_products_that_are_not_made_now(
+    tmp_path: Path,
+) -> None:
+    bundle = Bundle.open(write_brightness_bundle(tmp_path / "b.ssn", good=GOOD))
+    watched, said = DriftWatch("left", tmp_path / "note"), DriftSettings(window=50)
+    for _ in range(50):
+        watched.add("first", bundle, {"brightness": 30.0}, said)
+    watched.note()
+    assert drifting(read_drift(tmp_path / "note") or []) == {"brightness"}
+    watched.add("second", bundle, {"brightness": 58.0}, DriftSettings(statistics=()))
+    watched.note()
+    assert read_drift(tmp_path / "note") is None
+
+
+@pytest.mark.usefixtures("at_each_turn")
 def test_a_bundle_that_says_nothing_of_good_images_is_not_watched_and_the_log_says_so(
     tmp_path: Path, runtime: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
