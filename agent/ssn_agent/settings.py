@@ -108,6 +108,14 @@ class CameraSettings(Judge):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _judges_its_challenge_pictures(self) -> "CameraSettings":
+        pictures = self.challenge and (self.challenge.good_images or self.challenge.bad_images)
+        if pictures and self.bundle is None and self.follow is None:
+            msg = "challenge: pictures are judged by the camera's own bundle, and it names none; "
+            raise ValueError(msg + "name one, or take good_parts and bad_parts")
+        return self
+
     def judge_of(self, product: str | None) -> Judge | None:
         """Return what judges a part of this product; None: nothing does."""
         if product is None or not self.products:

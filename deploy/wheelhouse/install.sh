@@ -6,7 +6,9 @@
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 prefix=${1:-/opt/ssn-agent}
+prefix=${prefix%/} # or it would be made inside itself
 place=${DESTDIR:-}$prefix
+umask 022 # what root alone may read the service could not run
 # shellcheck source=/dev/null
 . "$here/target"
 

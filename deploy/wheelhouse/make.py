@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     out: Path = options.out or ROOT / "dist" / f"wheelhouse-{options.target}-py{options.python}"
+    if out.exists() and not (out / "SHA256SUMS").is_file():
+        parser.error(f"{out}: is there, and is no wheelhouse to be replaced; name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         made = Path(folder) / out.name

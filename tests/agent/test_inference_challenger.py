@@ -125,7 +125,7 @@ def test_a_model_that_passes_a_known_bad_picture_judges_no_part(
     assert camera.part(spot()) == BLOCKED
 
 
-@pytest.mark.parametrize("damage", ["not a picture", "empty folder", "no folder"])
+@pytest.mark.parametrize("damage", ["not a picture", "empty folder", "no folder", "no UTF-8"])
 def test_a_picture_that_cannot_be_read_fails_the_challenge_and_says_why(
     tmp_path: Path, runtime: Path, damage: str
 ) -> None:
@@ -133,6 +133,8 @@ def test_a_picture_that_cannot_be_read_fails_the_challenge_and_says_why(
     picture = tmp_path / "known" / "bad" / "bad.png"
     if damage == "not a picture":
         picture.write_text("no picture")
+    elif damage == "no UTF-8":
+        picture.rename(os.fsdecode(bytes(picture.parent) + b"/b\xf6se.png"))
     else:
         picture.unlink()
     if damage == "no folder":
@@ -240,6 +242,35 @@ def test_a_shift_start_that_passed_while_the_agent_was_off_makes_it_due(
     camera.part(plain(), "MASTER-GOOD")
     camera.part(spot(), "MASTER-BAD")
     camera.until("passed")
+
+
+def test_a_clock_that_was_ahead_when_it_was_due_last_has_it_due_anew(
+    tmp_path: Path, runtime: Path
+) -> None:
+    path = challenge_file(settings_in(tmp_path).data_dir, "left")
+    ahead = datetime.now(timezone.utc) + timedelta(days=300)
+    items = [Item(kind="part", expected="good", name="MASTER-GOOD")]
+    items.append(Item(kind="part", expected="bad", name="MASTER-BAD"))
+    write_standing(path, rules.cleared(rules.begun(items, ahead), ahead, "anna", "a new line"))
+    camera = Camera(tmp_path, runtime, {**PARTS, "at": ["06:00"], "within_minutes": 0.01})
+    camera.until("due")
+    assert camera.standing().events[-1].why == rules.CLOCK_SET_BACK
+    camera.until("failed")
+    camera.part(plain(), "MASTER-GOOD")
+    camera.part(spot(), "MASTER-BAD")
+    camera.until("passed")
+
+
+def test_what_is_awaited_by_a_clock_that_was_ahead_is_not_awaited_until_then(
+    tmp_path: Path, runtime: Path
+) -> None:
+    path = challenge_file(settings_in(tmp_path).data_dir, "left")
+    items = [Item(kind="part", expected="good", name="MASTER-GOOD")]
+    items.append(Item(kind="part", expected="bad", name="MASTER-BAD"))
+    ahead = datetime.now(timezone.utc) + timedelta(days=300)
+    write_standing(path, rules.begun(items, ahead))
+    camera = Camera(tmp_path, runtime, {**PARTS, "within_minutes": 0.01})
+    camera.until("failed")
 
 
 def test_what_does_not_come_in_time_blocks_parts(tmp_path: Path, runtime: Path) -> None:

@@ -1,10 +1,12 @@
 """Slow changes of a camera's parts are told by medians over windows, and cease to be told."""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from random import Random
+from statistics import median
 
 import numpy as np
 import pytest
@@ -81,6 +83,27 @@ def test_scores_that_shift_by_three_halves_of_a_deviation_drift_within_a_window(
     found = drifts_after(watch(), raws)
     assert found is not None
     assert 200 < found <= 300
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-20, 20), min_size=50, max_size=200), st.sampled_from([50, 51]))
+def test_what_decides_is_the_median_of_the_last_parts(raws: list[int], window: int) -> None:
+    drift = watch(window=window)
+    for number, raw in enumerate(raws, 1):
+        drift.add({"score": raw / 20})
+        last = [value / 20 for value in raws[:number][-window:]]
+        [status] = drift.decide(None, NOW)
+        assert status.median == (median(last) if number >= window else None)
+
+
+def test_a_decision_takes_no_longer_where_windows_are_large() -> None:
+    drift = watch(window=10_000)
+    for number in range(10_000):
+        drift.add({"score": number * 7919 % 10_007 / 10_007})
+    began = time.thread_time()
+    for _ in range(1000):
+        drift.decide(None, NOW)
+    assert time.thread_time() - began < 0.2  # sorted each time: 0.25 s
 
 
 def test_a_drift_ceases_below_a_lower_limit_than_it_began_at() -> None:
@@ -224,6 +247,21 @@ def test_each_product_has_a_window_and_what_drifts_is_told_before_all_else(
     alarm = drift_alarm(found[0])
     assert alarm is not None
     assert alarm.startswith("brightness of first drifts: median 30 of the last 50 parts, good is ")
+
+
+@pytest.mark.usefixtures("at_each_turn")
+def test_a_watch_that_is_switched_off_is_off_for_products_that_are_not_made_now(
+    tmp_path: Path,
+) -> None:
+    bundle = Bundle.open(write_brightness_bundle(tmp_path / "b.ssn", good=GOOD))
+    watched, said = DriftWatch("left", tmp_path / "note"), DriftSettings(window=50)
+    for _ in range(50):
+        watched.add("first", bundle, {"brightness": 30.0}, said)
+    watched.note()
+    assert drifting(read_drift(tmp_path / "note") or []) == {"brightness"}
+    watched.add("second", bundle, {"brightness": 58.0}, DriftSettings(statistics=()))
+    watched.note()
+    assert read_drift(tmp_path / "note") is None
 
 
 @pytest.mark.usefixtures("at_each_turn")

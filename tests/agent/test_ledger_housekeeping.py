@@ -1,5 +1,6 @@
 """Old verdicts and images go, the rest stays; what waits for the broker is never deleted."""
 
+import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ssn_agent.errors import LedgerError
 from ssn_agent.frames.journal import Journal
 from ssn_agent.frames.layout import Accepted, Decision, Outcome
 from ssn_agent.inference.image_files import image_path
@@ -17,11 +19,13 @@ from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.deletion import AT_ONCE, Deletion
 from ssn_agent.ledger.housekeeping import ImageRetention, VerdictRetention
 from ssn_agent.ledger.images import ImageFolders
+from ssn_agent.ledger.labelled_pictures import labelled_pictures
 from ssn_agent.ledger.retention import GRACE_S, SPARE_BYTES, Disk
 from ssn_agent.ledger.writer import LedgerWriter
 from ssn_agent.publish.outbox import Delivery
 from ssn_agent.settings import Settings
 from ssn_contract.messages import LabelCounts
+from support.disks import small_disk
 from support.labelled import label_writer, said, write_verdicts
 from support.ledgers import decided, open_writer, rows, settings_in
 from support.records import EPOCH, FRAME, judged, new_journal
@@ -364,3 +368,18 @@ def test_while_the_ledger_cannot_be_read_no_picture_is_taken_for_one_without_a_l
     retention_of(settings, image_days=5).look()
     assert pictures(settings) == [1]
     assert "old images are not deleted" in capsys.readouterr().out
+
+
+def test_pictures_that_have_filled_the_disk_let_the_ledger_be_read_again(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        settings = settings_in(disk.path)
+        write_pictures(settings, tmp_path, [3, 2, 1, 0, 0, 0, 0], labelled=[1, 2])
+        gc.collect()  # closes the ledger, as an agent that ends: its log is no file then
+        disk.fill()
+        retention = retention_of(settings, min_free_percent=20)
+        with pytest.raises(LedgerError):
+            labelled_pictures(settings.ledger_path, settings.image_dir)
+        retention.look()
+        assert pictures(settings) == [1, 2, 3]
+        retention.look()
+        assert pictures(settings) == [1, 2, 3]

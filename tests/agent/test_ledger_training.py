@@ -2,15 +2,18 @@
 
 import csv
 import dataclasses
+import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Row, update
 
 from ssn_agent.errors import UsageError
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.inference.image_files import image_path
+from ssn_agent.ledger import training
 from ssn_agent.ledger.database import open_database
 from ssn_agent.ledger.query import EVERYTHING, Filter
 from ssn_agent.ledger.reader import open_ledger
@@ -164,3 +167,22 @@ def test_the_command_says_how_many_there_are_and_what_it_does_not_take(
     both = ssn_agent(*command, "--out", tmp_path / "x", "--for-training", tmp_path / "y")
     assert both[0] == 2
     assert "not both" in both[2]
+
+
+def test_rows_whose_picture_is_gone_are_not_held_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_in(tmp_path)
+    monkeypatch.setattr(training, "CHUNK", 10)
+    write_verdicts(settings, tmp_path / "left.journal", [Outcome.FAIL] * 200)
+    held = []
+
+    def source(image_dir: Path, row: Row[Any]) -> Path:
+        if row.sequence == 200:
+            held.append(sum(isinstance(one, Row) for one in gc.get_objects()))
+        return image_path(image_dir, row.camera, row.epoch, row.sequence)
+
+    monkeypatch.setattr(training, "_source", source)
+    done = export(settings, tmp_path / "out", unlabelled=True)
+    assert (done.images, done.missing, len(held)) == (0, 200, 1)
+    assert held[0] < 100

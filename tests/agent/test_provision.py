@@ -172,6 +172,27 @@ def test_a_name_that_would_reach_beyond_its_own_topics_is_refused(
     assert files(folder).keys() - {".lock"} == before.keys()
 
 
+def test_an_authority_that_has_ended_says_so(folder: Path) -> None:
+    ended = certificate(folder / "ca.pem").not_valid_after_utc
+    with changing(folder, lambda: PASSPHRASE) as provisioner:
+        provisioner.station(BOX, ended - timedelta(hours=1))
+        for change in (
+            lambda: provisioner.renew(BOX, ended + timedelta(days=2)),
+            lambda: provisioner.revoke(BOX, ended + timedelta(days=2), older=False),
+        ):
+            with pytest.raises(ProvisionError, match="the authority ended on 2036-04-28; make a"):
+                change()
+
+
+def test_a_client_whose_name_no_certificate_takes_is_refused(folder: Path) -> None:
+    before = files(folder)
+    with changing(folder, lambda: PASSPHRASE) as provisioner:
+        with pytest.raises(ProvisionError, match="64 characters of a certificate's name"):
+            provisioner.client("c" * 58, "dashboard", None, NOW)
+        assert files(folder).keys() - {".lock"} == before.keys()
+        provisioner.client("c" * 57, "dashboard", None, NOW)
+
+
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [

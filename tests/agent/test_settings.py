@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -267,6 +268,16 @@ def test_a_camera_that_collects_names_no_bundle_for_it_would_not_judge(
     assert "cameras.left: Value error, mode = " in refused(config, text)
     config.write_text(SOUND.replace(left, f'{left}mode = "collect"\n'))
     assert load_settings(config).cameras["left"].mode == "collect"
+
+
+def test_challenge_pictures_want_a_bundle_of_the_camera_s_own(config: Path) -> None:
+    challenge = 'challenge = { good_images = "/g", bad_images = "/b" }\n'
+    left = "[cameras.left]\n"
+    products = 'products = { m6 = { bundle = "/b.ssn" } }\n'
+    text = re.sub(r"(?m)^bundle = .*\n", "", SOUND).replace(left, left + products + challenge)
+    assert "the camera's own bundle, and it names none" in refused(config, text)
+    config.write_text(text.replace(challenge, 'bundle = "/c.ssn"\n' + challenge))
+    assert load_settings(config).cameras["left"].challenge is not None
 
 
 def test_a_schema_can_be_made_of_them() -> None:

@@ -1,5 +1,7 @@
 """Intervals tell how far a figure may lie from what other parts would give."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -161,3 +163,14 @@ def test_the_same_scores_have_no_rise_and_few_parts_no_interval() -> None:
     labels, scores = draw(60, 1, 0)
     assert paired_auroc(labels, scores, scores, names(60)) == (0.0, (0.0, 0.0))
     assert paired_auroc(labels, scores, -scores, ["one"] * 60)[1] is None
+
+
+def test_a_paired_interval_of_many_images_takes_little_memory() -> None:
+    labels, scores = draw(200, 30, 0)
+    tracemalloc.start()
+    try:
+        paired_auroc(labels, scores, scores + 0.4 * labels, names(6000, 30))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 50 * 2**20  # all resamples at once: 230 MiB

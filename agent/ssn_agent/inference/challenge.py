@@ -23,6 +23,7 @@ from ssn_contract.messages import ChallengeState
 
 FIRST = "the first challenge"
 JUDGED_OTHERWISE = "another bundle or threshold judges"
+CLOCK_SET_BACK = "the clock was set back"
 OTHER_ITEMS = "the settings name other pictures or parts"
 
 
@@ -63,6 +64,17 @@ def due(
     return _changed(
         standing, now, due_at=now, items=tuple(ItemState(item=item) for item in items), event=event
     )
+
+
+def is_ahead(standing: Standing, now: datetime) -> bool:
+    """Say whether it was due, or is awaited, in a time that is still to come."""
+    return max(standing.due_at, standing.awaited_since or standing.due_at) > now
+
+
+def set_back(standing: Standing, items: Collection[Item], now: datetime) -> Standing:
+    """Have all of these judged anew where the clock was ahead: no shift start would until then."""
+    begun_anew = standing.model_copy(update={"awaited_since": None})
+    return due(begun_anew, items, now, CLOCK_SET_BACK)
 
 
 def with_items(standing: Standing, items: Collection[Item], now: datetime) -> Standing:

@@ -14,7 +14,6 @@ from ssn_contract.messages import Goodness
 
 MAX_PICTURES = 64
 """Of a folder: each takes the time of a frame."""
-MAX_NAME = 255
 
 
 class Picture(NamedTuple):
@@ -37,6 +36,9 @@ def pictures_in(folder: Path) -> list[Path]:
         raise ImageError(msg) from error
     if not found:
         raise ImageError(f"{folder}: holds no picture; put some there")
+    if strange := [path for path in found if not _is_utf8(path.name)]:
+        msg = f"{folder}: {strange[0].name!a} is no name in UTF-8; rename the picture"
+        raise ImageError(msg)
     if len(found) > MAX_PICTURES:
         msg = f"{folder}: {len(found)} pictures, of which each holds serving up for a frame's time"
         raise ImageError(f"{msg}; leave {MAX_PICTURES} at most")
@@ -105,6 +107,15 @@ class PictureReader:
         image = read_image(folder / item.name)
         made = to_network_input(image, height, width)
         return Picture(item, made, image.shape[0], image.shape[1])
+
+
+def _is_utf8(name: str) -> bool:
+    """Say whether a standing can name it: a file from another system may be called otherwise."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _folders(settings: ChallengeSettings) -> Iterator[tuple[Goodness, Path]]:

@@ -70,6 +70,7 @@ class Challenger:
         self._pictures = PictureReader(challenge)
         self._counted_before = journal.head
         self._look_at = 0.0
+        self._ahead_since: float | None = None
         self._turns = 0
         self._saved: Standing | None = None
         self._save_at = 0.0
@@ -140,6 +141,7 @@ class Challenger:
 
     def _look(self, camera: Camera, now: datetime) -> None:
         """See what became due, was asked for, or has not come."""
+        self._heed_clock(now)
         start = rules.latest_start(self._challenge.at, now)
         if start is not None and self._standing.due_at < start:
             why = f"shift start {start.astimezone():%H:%M}"
@@ -152,6 +154,18 @@ class Challenger:
                 self._set(rules.judged_by(self._standing, judge, pictures, now))
         self._set(rules.overdue(self._standing, now, self._within))
         self._save()
+
+    def _heed_clock(self, now: datetime) -> None:
+        """Have it due anew where the clock was ahead of now when it was due last.
+
+        Not at once: after a start a clock may be behind until the network sets it.
+        """
+        if not rules.is_ahead(self._standing, now):
+            self._ahead_since = None
+        elif self._ahead_since is None:
+            self._ahead_since = time.monotonic()
+        elif time.monotonic() - self._ahead_since >= self._within.total_seconds():
+            self._set(rules.set_back(self._standing, self._items(), now))
 
     def _heed_request(self, now: datetime) -> None:
         try:

@@ -13,11 +13,11 @@ INVALID, and say so.
 """
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from statistics import median
 
 from ssn_agent.bundles.reference import Reference, Scores
 from ssn_agent.inference.calibration import calibrate
@@ -97,14 +97,25 @@ def picture_figures(bounds: Bounds, seen: Measured) -> Figures:
 @dataclass
 class _Window:
     limits: Limits
-    values: deque[float]
-    since: datetime | None = field(default=None)
+    size: int
+    values: deque[float] = field(default_factory=deque)
+    """As they came."""
+    ordered: list[float] = field(default_factory=list)
+    """The same: kept in order, for serving waits for each decision on all windows."""
+    since: datetime | None = None
+
+    def add(self, value: float) -> None:
+        """Take one, in place of the oldest where there are enough."""
+        if len(self.values) == self.size:
+            del self.ordered[bisect_left(self.ordered, self.values.popleft())]
+        self.values.append(value)
+        insort(self.ordered, value)
 
     def decide(self, now: datetime) -> float | None:
         """Return the median, where there are enough parts; note whether it drifts."""
-        if len(self.values) < (self.values.maxlen or 0):
+        if len(self.values) < self.size:
             return None
-        middle = median(self.values)
+        middle = (self.ordered[(self.size - 1) // 2] + self.ordered[self.size // 2]) / 2
         limits = self.limits
         if not limits.low <= middle <= limits.high:
             self.since = self.since or now
@@ -125,7 +136,7 @@ class Drift:
         if scores is not None and scores.images >= MIN_IMAGES:
             limits["score"] = score_limits(scores, calibration)
         self._windows: dict[Statistic, _Window] = {
-            name: _Window(limits[name], deque(maxlen=settings.window))
+            name: _Window(limits[name], settings.window)
             for name in settings.statistics
             if name in limits
         }
@@ -142,7 +153,7 @@ class Drift:
         for name, window in self._windows.items():
             value = figures.get(name)
             if value is not None:
-                window.values.append(value)
+                window.add(value)
 
     def decide(self, product: str | None, now: datetime) -> list[DriftStatus]:
         """Say of each figure whether it drifts."""

@@ -27,7 +27,8 @@ class DriftWatch:
         """Begin; what the process before this one has noted at `path` is void."""
         self._camera = camera
         self._path = path
-        self._drifts: dict[str | None, tuple[str, DriftSettings, Drift]] = {}
+        self._settings: DriftSettings | None = None
+        self._drifts: dict[str | None, tuple[str, Drift]] = {}
         """The one that was added to last is the last; each with its bundle's digest."""
         self._drifting: set[tuple[str | None, Statistic]] = set()
         self._passed_over = 0
@@ -57,12 +58,13 @@ class DriftWatch:
         self, product: str | None, bundle: Bundle, figures: Figures, settings: DriftSettings
     ) -> None:
         """Take a part that was judged; another bundle or other settings begin a new window."""
-        known = self._drifts.pop(product, None)
-        if known is not None and known[:2] == (bundle.digest, settings):
-            drift = known[2]
-        else:
+        if settings != self._settings:  # also of products of which none may come for long
+            self._settings = settings
+            self._drifts.clear()
+        digest, drift = self._drifts.pop(product, (None, None))
+        if drift is None or digest != bundle.digest:
             drift = self._begin(product, bundle, settings)
-        self._drifts[product] = bundle.digest, settings, drift
+        self._drifts[product] = bundle.digest, drift
         drift.add(figures)
         self._is_changed = True
 
@@ -75,7 +77,7 @@ class DriftWatch:
         now = datetime.now(timezone.utc)
         found = [
             status
-            for product, (_, _, drift) in reversed(self._drifts.items())
+            for product, (_, drift) in reversed(self._drifts.items())
             for status in drift.decide(product, now)
         ]
         found.sort(key=lambda status: status.since is None)

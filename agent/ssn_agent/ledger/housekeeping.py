@@ -19,6 +19,7 @@ from ssn_agent.ledger.deletion import Deletion
 from ssn_agent.ledger.images import NONE_IS_WORTH_MORE, ImageFolders
 from ssn_agent.ledger.labelled_pictures import labelled_pictures
 from ssn_agent.ledger.retention import (
+    SPARE_BYTES,
     Disk,
     bytes_to_free,
     early_alarm,
@@ -109,6 +110,8 @@ class ImageRetention:
             disk = _disk(self._data_dir)
         except (OSError, LedgerError, LedgerDamaged) as error:
             logger().error("old images are not deleted", problem=str(error))
+            if isinstance(error, LedgerError):
+                self._make_way()
             return
         if not disk.lacks_bytes(settings):
             self._lacking = None
@@ -117,6 +120,16 @@ class ImageRetention:
             logger().error("the disk is short", free_mib=disk.free_bytes // 2**20)
         else:
             self._lacking = self._lacking[0], disk
+
+    def _make_way(self) -> None:
+        """Free the little that a ledger wants to be read where pictures have filled the disk.
+
+        SQLite makes files beside it, and until then nobody knows which pictures are labelled: the
+        newest are the least likely.
+        """
+        if _disk(self._data_dir).free_bytes < SPARE_BYTES:
+            files, freed = self._pictures.delete_newest(SPARE_BYTES)
+            logger().error("no room to read the ledger", pictures_deleted=files, bytes=freed)
 
     def _delete(
         self,

@@ -86,6 +86,18 @@ class ImageFolders:
             self._remove_empty(Path(file).parent)
         return done.files, done.freed
 
+    def delete_newest(self, excess_bytes: int) -> tuple[int, int]:
+        """Delete the newest files until so much is freed; return as `delete`. Raises OSError."""
+        done = _Deleted()
+        changed = sorted((folder.changed_ns, path) for path, folder in self._known.items())
+        for _, path in reversed(changed):
+            for _, size, file in sorted(_files(path), reverse=True):
+                if done.freed >= excess_bytes:
+                    return done.files, done.freed
+                done.delete(file, size)
+            self._remove_empty(path)
+        return done.files, done.freed
+
     def _folders(self) -> Iterator["os.DirEntry[str]"]:
         for camera in _subfolders(self.root):
             for epoch in _subfolders(camera):

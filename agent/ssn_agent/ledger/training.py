@@ -3,7 +3,7 @@
 import csv
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -36,6 +36,8 @@ COLUMNS = (
     "labelled_at",
     "disagreement",
 )
+CHUNK = 1000
+"""Rows that are read at once."""
 LEFT_FREE = 0.05
 """Of the disk: the ledger may lie on the same one, and needs it more."""
 
@@ -71,10 +73,15 @@ def export_for_training(
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out}: is there already and not empty; name another folder")
-        rows = _rows(engine, wanted, unlabelled=unlabelled)
-        found = [(row, _source(image_dir, row)) for row in rows]
-        _check_room(out, [file for _, file in found])
         done = Exported()
+        found = []
+        for row in _rows(engine, wanted, unlabelled=unlabelled):
+            source = _source(image_dir, row)
+            if source.is_file():
+                found.append((row, source))
+            else:  # far more rows may name a picture than the disk had room for
+                done.missing += 1
+        _check_room(out, [file for _, file in found])
         with _whole(out) as folder, (folder / "labels.csv").open("x", newline="") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
@@ -94,8 +101,8 @@ def export_for_training(
     return done
 
 
-def _rows(engine: Engine, wanted: Filter, *, unlabelled: bool) -> list[Row[Any]]:
-    """Read them all at once: a file takes its time to copy, and the ledger's log waits for none."""
+def _rows(engine: Engine, wanted: Filter, *, unlabelled: bool) -> Iterator[Row[Any]]:
+    """Yield them; who copies files reads all first: the ledger's log is to wait for none."""
     standing = standing_labels()
     query = (
         select(
@@ -118,7 +125,8 @@ def _rows(engine: Engine, wanted: Filter, *, unlabelled: bool) -> list[Row[Any]]
         .order_by(TriggerRow.id)
     )
     with translated(engine), engine.connect() as connection:
-        return list(connection.execute(query))
+        found: Iterable[Row[Any]] = connection.execution_options(yield_per=CHUNK).execute(query)
+        yield from found
 
 
 def _source(image_dir: Path, row: Row[Any]) -> Path:

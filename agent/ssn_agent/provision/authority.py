@@ -91,8 +91,10 @@ class Authority:
         """Return a new key and its certificate for a common name.
 
         With `hosts`, DNS names or addresses, a server's; else a client's: neither serves as the
-        other. It ends with the authority's own at the latest.
+        other. It ends with the authority's own at the latest. Raises ProvisionError where that has
+        ended.
         """
+        self._check_not_ended(now)
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self._certificate
         end = min(now + timedelta(days=CERTIFICATE_DAYS), issuer.not_valid_after_utc)
@@ -115,8 +117,9 @@ class Authority:
         """Return the list of revoked serial numbers.
 
         It does not expire before the authority: a broker with an expired one refuses everybody,
-        and it is carried there by hand.
+        and it is carried there by hand. Raises ProvisionError where that has ended.
         """
+        self._check_not_ended(now)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
@@ -129,6 +132,11 @@ class Authority:
             entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16))
             builder = builder.add_revoked_certificate(entry.revocation_date(at).build())
         return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
+
+    def _check_not_ended(self, now: datetime) -> None:
+        if (ended := self._certificate.not_valid_after_utc) <= now:
+            msg = f"the authority ended on {ended:%Y-%m-%d}; make a new one (docs/broker.md)"
+            raise ProvisionError(msg)
 
     def _key_id(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())

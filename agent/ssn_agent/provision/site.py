@@ -76,8 +76,12 @@ class Provisioner:
                 raise ProvisionError(
                     "--line: a publisher announces to the whole site; leave it out"
                 )
+        holder = Holder(name=name, role=role, line=line)
+        if len(holder.common_name) > MAX_NAME:
+            msg = f"{holder.common_name}: longer than the {MAX_NAME} characters of a certificate"
+            raise ProvisionError(f"{msg}'s name; take a shorter one")
         self._must_be_new(name)
-        return self._issue(Holder(name=name, role=role, line=line), now)
+        return self._issue(holder, now)
 
     def renew(self, name: str, now: datetime) -> Path:
         """Make another key and certificate in a name; those of before stay valid."""

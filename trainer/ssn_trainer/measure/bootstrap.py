@@ -68,8 +68,11 @@ def paired_auroc(
     rise = float(np.diff([_aurocs(labels, scores, once)[0] for scores in (before, after)])[0])
     if drawn is None:
         return rise, None
-    old, new = (_aurocs(labels, scores, drawn[:, group]) for scores in (before, after))
-    low, high = np.percentile(new - old, _TAILS)
+    rises = []
+    for start in range(0, RESAMPLES, _CHUNK):
+        weights = drawn[start : start + _CHUNK, group]
+        rises.append(_aurocs(labels, after, weights) - _aurocs(labels, before, weights))
+    low, high = np.percentile(np.concatenate(rises), _TAILS)
     return rise, (float(low), float(high))
 
 
