@@ -189,6 +189,18 @@ def test_where_nothing_judges_a_bundle_is_tried_and_swapped_to_at_once(station: 
     assert box.steps == ["pulled", "tried", "swapped"]
 
 
+def test_where_the_settings_bundle_does_not_open_the_line_does_not_wait_for_it(
+    station: Station,
+) -> None:
+    box = station.box(station.first)
+    station.first.write_bytes(station.first.read_bytes()[:-100])
+    part = {"reason": InvalidReason.NO_MODEL, "digest": ""}
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: "swapped" in box.steps, part=part)
+    ends = [event for event in box.state.events if event.step == "shadow"][-1]
+    assert ends.figures["frames"] == 0
+
+
 def test_a_bundle_that_the_settings_name_already_is_not_tried(
     station: Station, plant: Plant
 ) -> None:
