@@ -360,6 +360,36 @@ def test_where_nothing_is_wanted_any_more_nothing_judges(box: Box) -> None:
     assert box.note.digest is None
 
 
+def test_that_nothing_is_wanted_yet_is_no_problem_with_what_is_wanted_next(box: Box) -> None:
+    box.camera.pop("bundle")
+    cameras = box.start()
+    assert box.says(None)
+    assert "no bundle is set" in cameras.note("left").message
+
+
+def test_a_name_has_not_swapped_while_one_of_its_cameras_has_not(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {
+        "left": {"follow": FOLLOW, "bundle": box.bundles["a"]},
+        "right": {"follow": FOLLOW, "bundle": box.bundles["own"]},
+    }
+    cameras = Cameras(box.folder, box.runtime, both)
+    goes_on = threading.Event()
+
+    def slow(wanted: Wanted, opened: Opens = loading.open_bundle) -> Bundle:
+        assert goes_on.wait(20)
+        return opened(wanted)
+
+    monkeypatch.setattr(loading, "open_bundle", slow)
+    box.want("a")
+    cameras.inference.load()
+    assert box.says("own")
+    goes_on.set()
+    until(cameras, box, "a")
+    assert cameras.note("right").bundle_digest == box.digests["a"]
+
+
 def test_the_first_bundle_of_a_name_is_taken_up_while_the_camera_serves_without_one(
     box: Box,
 ) -> None:

@@ -93,6 +93,13 @@ class Seat:
             lines += [self.refused[one]] if one in self.refused else []
         return "\n".join(lines or ([] if self.wanted else [NO_BUNDLE]))
 
+    @property
+    def is_as_wanted(self) -> bool:
+        """Say whether the best of what is wanted judges."""
+        if self.model is None:
+            return not self.wanted
+        return self._has(self.wanted[0], self.model)
+
     def _has(self, wanted: Wanted, model: Model) -> bool:
         return self.serving == wanted or wanted.digest == model.digest
 
@@ -268,13 +275,18 @@ class Judges:
                 self._models.remove(model)
 
     def _note(self) -> None:
-        """Say of each followed name what judges, where that is not said yet."""
+        """Say of each followed name what judges, where that is not said yet.
+
+        Of several seats one that is not as wanted speaks. That nothing is wanted is no problem
+        here: whoever just decides that something is would take it for one of that bundle.
+        """
         if time.monotonic() < self._note_at:
             return
         for name in self._settings.followed:
             seats = [seat for seat in self._seats.values() if seat.follow == name]
             problems = dict.fromkeys(seat.problem for seat in seats if seat.problem)
-            model = seats[0].model
+            problems.pop(NO_BUNDLE, None)
+            model = next((seat for seat in seats if not seat.is_as_wanted), seats[0]).model
             note = Swapped(
                 digest=None if model is None else model.digest,
                 problem="\n".join(problems) or None,
