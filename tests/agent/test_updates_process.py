@@ -19,10 +19,12 @@ from ssn_agent.bundles.archive import Bundle
 from ssn_agent.bundles.in_use import bundles_in_use, channel_of
 from ssn_agent.errors import ChannelError, SettingsError, UpdateError
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.swapping import Swapped, write_swapped
 from ssn_agent.processes import start_process
 from ssn_agent.supervisor.note import SupervisorNote, read_note, write_note
 from ssn_agent.updates import driver as driver_module
 from ssn_agent.updates import pulling as pulling_module
+from ssn_agent.updates.evidence import Live, Report
 from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
 from ssn_agent.updates.shadow_process import ShadowProcess
@@ -228,7 +230,7 @@ def on_probation(box: Box, updates: Any) -> None:
     [
         ({"reason": InvalidReason.DARK}, "30 of 30 parts INVALID, before 0 of 40"),
         ({"reason": InvalidReason.LATE}, "30 of 30 parts late, before 0 of 40"),
-        ({"fails": True}, "30 of 30 judged parts FAIL, before 0 of 40"),
+        ({"fails": True}, "30 of 30 judged parts FAIL, in its shadow 0 of 40"),
         ({"took_ms": 2.5}, "2.5 ms from trigger to result, before 1 "),
     ],
 )
@@ -236,7 +238,8 @@ def test_a_bundle_that_judges_worse_on_probation_is_gone_back_from(
     station: Station, part: dict[str, Any], words: str
 ) -> None:
     box = station.box(station.first, updates={"probation_parts": 60})
-    with closing(box.updates(start_shadow=ALIKE)) as updates:
+    seen = Scripted("tried", "begins", "done", report=Report(live=Live(frames=40), own=None))
+    with closing(box.updates(start_shadow=seen)) as updates:
         on_probation(box, updates)
         new = box.judging()
         assert box.followed.baseline.parts == 40
@@ -275,6 +278,37 @@ def test_a_swap_that_inference_says_nothing_of_is_gone_back_from(
     with closing(box.updates(start_shadow=ALIKE)) as updates:
         box.run(updates, lambda: "rolled_back" in box.steps, swaps=False)
     assert "inference has not loaded it within" in str(box.state.events[-1].detail)
+
+
+def test_a_bundle_that_inference_does_not_find_any_more_on_probation_is_not_kept(
+    station: Station,
+) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        first = Bundle.open(station.first).digest
+        write_swapped(box.files.swapped(NAME), Swapped(digest=first, problem="its file is damaged"))
+        part = {"digest": first}
+        box.run(updates, lambda: box.phase is Phase.IDLE, part=part, swaps=False)
+    assert box.steps[-1] == "rolled_back"
+    assert "inference does not load it: its file is damaged" in str(box.state.events[-1].detail)
+
+
+def test_a_shadow_that_could_not_be_started_has_not_died(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "RETRY_S", 0.0)
+    left = [UpdateError("the shadow cannot be started (Resource temporarily unavailable)")] * 3
+
+    def started(*arguments: Any) -> Scripted:
+        if left:
+            raise left.pop()
+        return ALIKE(*arguments)
+
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=started)) as updates:
+        on_probation(box, updates)
+    assert left == []
 
 
 def test_a_bundle_with_which_inference_dies_is_gone_back_from(station: Station) -> None:
@@ -352,6 +386,24 @@ def test_a_file_of_decisions_that_cannot_be_read_is_an_alarm_and_stays_as_it_is(
         box.settings.models_file.unlink()
         box.run(updates, lambda: "pulled" in box.steps)
     assert alarms(box) == ""
+
+
+def test_decisions_that_somebody_deletes_begin_anew_at_once(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "RETRY_S", 0.0)
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "kept" in box.steps, part={})
+        box.settings.models_file.write_text("hello")
+        updates.turn()
+        assert "models.json: cannot be read, so the settings' bundles judge" in alarms(box)
+        box.settings.models_file.unlink()
+        updates.turn()
+        assert box.phase is Phase.SHADOW
+        assert alarms(box) == ""
+        box.run(updates, lambda: "kept" in box.steps, part={})
+    assert box.steps == ["pulled", "tried", "shadow", "swapped", "kept"]
 
 
 def test_a_candidate_that_the_channel_names_no_more_is_dropped(
