@@ -191,12 +191,15 @@ def test_where_nothing_judges_a_bundle_is_tried_and_swapped_to_at_once(station: 
     assert box.steps == ["pulled", "tried", "swapped"]
 
 
+@pytest.mark.parametrize("judge", ["nothing", "the bundle itself"])
 def test_where_the_settings_bundle_does_not_open_the_line_does_not_wait_for_it(
-    station: Station,
+    station: Station, plant: Plant, judge: str
 ) -> None:
     box = station.box(station.first)
     station.first.write_bytes(station.first.read_bytes()[:-100])
-    part = {"reason": InvalidReason.NO_MODEL, "digest": ""}
+    part: dict[str, Any] = {"reason": InvalidReason.NO_MODEL, "digest": ""}
+    if judge == "the bundle itself":  # inference had it before, and has nothing else
+        part = {"digest": Bundle.open(plant.bundle("1.0.0")).digest}
     with closing(box.updates()) as updates:
         box.run(updates, lambda: "swapped" in box.steps, part=part)
     ends = [event for event in box.state.events if event.step == "shadow"][-1]

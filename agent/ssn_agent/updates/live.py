@@ -68,13 +68,14 @@ class _Compared:
     differences: list[float] = field(default_factory=list)
     times_ms: list[float] = field(default_factory=list)
     frames: int = 0
-    unjudged: int = 0
-    """Frames that nothing judges: what is in force does not open, or its file is gone."""
+    by_no_other: int = 0
+    """Frames that nothing judges, or the bundle itself goes on judging: what should, does not
+    open."""
 
     @property
     def is_alone(self) -> bool:
         """Say whether there is nothing to compare with, and will be nothing."""
-        return not self.frames and self.unjudged >= MIN_FRAMES
+        return not self.frames and self.by_no_other >= MIN_FRAMES
 
     def add(self, one: _Scored, result: Result) -> None:
         self.frames += 1
@@ -109,7 +110,7 @@ def look_at_frames(
 ) -> Live:
     """Score frames until there are enough of them; `alive` is called often.
 
-    Where nothing judges the line, it ends without any: waiting would keep the line so.
+    Where no other bundle judges the line, it ends without any: waiting would keep the line so.
 
     Raises EngineError where the bundle's engine fails on one, JournalError.
     """
@@ -188,7 +189,8 @@ def _settle(one: _Scored, own_digest: str, compared: _Compared) -> bool:
     result = entry.result
     if result is None:
         return time.monotonic() > one.at + RESULT_S
-    compared.unjudged += result.reason is InvalidReason.NO_MODEL
-    if result.outcome is not Outcome.INVALID and result.bundle_digest != own_digest:
+    is_own = result.bundle_digest == own_digest
+    compared.by_no_other += is_own or result.reason is InvalidReason.NO_MODEL
+    if result.outcome is not Outcome.INVALID and not is_own:
         compared.add(one, result)
     return True
