@@ -551,6 +551,20 @@ def test_a_bundle_that_the_channel_lacks_is_named_and_the_others_come(
     assert set(both.stored()) == {FIRST}
 
 
+def test_a_bundle_that_the_channel_lacks_does_not_fill_the_disk_with_the_others(
+    plant: Plant, station: Station, tmp_path: Path
+) -> None:
+    both = like(station, tmp_path / "both", bundles=["no", NAME], keep=0)
+    both.bundles.mkdir(parents=True)
+    once = both.bundles / "no-1.0.0.ssn"
+    once.write_bytes(b"what was there of it")
+    for version in ("2.0.0", "3.0.0"):
+        plant.publish(version)
+        with pytest.raises(ChannelError, match="names no bundle no; publish it"):
+            both.pull()
+    assert set(both.stored()) == {once.name, f"{NAME}-3.0.0.ssn"}
+
+
 def test_a_root_file_that_is_none_is_named(station: Station, root: Path) -> None:
     root.write_text("hello")
     with pytest.raises(ChannelError, match=r"not a root\.json") as caught:

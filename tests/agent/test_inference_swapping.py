@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ssn_agent.bundles.archive import Bundle
+from ssn_agent.errors import UpdateError
 from ssn_agent.frames.heartbeat import Heartbeat, beat_due_at
 from ssn_agent.frames.layout import Outcome
 from ssn_agent.frames.runtime import RuntimeFiles
@@ -18,6 +19,7 @@ from ssn_agent.inference import judges, loading
 from ssn_agent.inference.engines.available import why_not
 from ssn_agent.inference.model import Model
 from ssn_agent.inference.swapping import Swapped, Wanted, read_swapped
+from ssn_agent.updates.state import ModelsState
 from ssn_contract.messages import InvalidReason
 from support.bundles import SIZE, write_brightness_bundle
 from support.followed import stored, want
@@ -143,6 +145,47 @@ def test_a_state_that_cannot_be_read_leaves_the_settings_bundles_judging_with_an
     box.want("a")
     until(cameras, box, "a")
     assert cameras.note("left").message == ""
+
+
+def test_a_state_that_can_be_read_again_is_taken_up_though_nobody_writes_it_anew(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "REREAD_S", 0.0)
+    box.want("a")
+
+    def no_files(path: Path) -> ModelsState:
+        raise UpdateError(f"{path}: cannot be read (Too many open files)")
+
+    with monkeypatch.context() as away:
+        away.setattr(judges, "read_state", no_files)
+        cameras = box.start()
+        assert judged_by(cameras) == box.digests["own"]
+        assert "Too many open files" in cameras.note("left").message
+    until(cameras, box, "a")
+    assert cameras.note("left").message == ""
+
+
+def test_what_judges_is_noted_once_the_folder_takes_it(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "REREAD_S", 0.0)
+    cameras = box.start()
+
+    def full(path: Path, _: Swapped) -> None:
+        raise UpdateError(f"{path}: cannot be written (No space left on device)")
+
+    with monkeypatch.context() as away:
+        away.setattr(judges, "write_swapped", full)
+        box.want("a")
+        wait_until(lambda: takes_over(cameras, box, "a"), 30, "a does not take over")
+        assert box.says("own")
+    until(cameras, box, "a")
+
+
+def takes_over(cameras: Cameras, box: Box, name: str) -> bool:
+    """Serve, and say whether a bundle judges, noted or not."""
+    cameras.inference.load()
+    return cameras.note("left").bundle_digest == box.digests[name]
 
 
 def test_serving_goes_on_while_a_bundle_is_loaded_and_the_next_frame_after_the_note_is_its(
@@ -315,6 +358,36 @@ def test_where_nothing_is_wanted_any_more_nothing_judges(box: Box) -> None:
     assert result.reason is InvalidReason.NO_MODEL
     assert box.note is not None
     assert box.note.digest is None
+
+
+def test_that_nothing_is_wanted_yet_is_no_problem_with_what_is_wanted_next(box: Box) -> None:
+    box.camera.pop("bundle")
+    cameras = box.start()
+    assert box.says(None)
+    assert "no bundle is set" in cameras.note("left").message
+
+
+def test_a_name_has_not_swapped_while_one_of_its_cameras_has_not(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {
+        "left": {"follow": FOLLOW, "bundle": box.bundles["a"]},
+        "right": {"follow": FOLLOW, "bundle": box.bundles["own"]},
+    }
+    cameras = Cameras(box.folder, box.runtime, both)
+    goes_on = threading.Event()
+
+    def slow(wanted: Wanted, opened: Opens = loading.open_bundle) -> Bundle:
+        assert goes_on.wait(20)
+        return opened(wanted)
+
+    monkeypatch.setattr(loading, "open_bundle", slow)
+    box.want("a")
+    cameras.inference.load()
+    assert box.says("own")
+    goes_on.set()
+    until(cameras, box, "a")
+    assert cameras.note("right").bundle_digest == box.digests["a"]
 
 
 def test_the_first_bundle_of_a_name_is_taken_up_while_the_camera_serves_without_one(

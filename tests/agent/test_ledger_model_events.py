@@ -20,7 +20,7 @@ from ssn_agent.frames.notes import ModelNote
 from ssn_agent.ledger.model_events import ModelEvents, ModelEventWriter, judged_by
 from ssn_agent.ledger.runtime_facts import runtime_facts
 from ssn_agent.settings import Settings
-from ssn_agent.updates.state import Event, ModelsState, Stored, write_state
+from ssn_agent.updates.state import Event, Followed, ModelsState, Stored, write_state
 from ssn_contract.messages import ModelInForce, ModelStep, StationStatus
 from support.ledger_process import Ledger, fed_ledger
 from support.ledgers import open_writer, rows, settings_in
@@ -70,9 +70,11 @@ def following(folder: Path) -> dict[str, Any]:
     }
 
 
-def decide(settings: Settings, *events: Event) -> None:
-    """Write them as the updates process does."""
-    write_state(settings.models_file, ModelsState(events=list(events)))
+def decide(settings: Settings, *events: Event, again: bool = False) -> None:
+    """Write them as the updates process does; `again`: what was refused may be tried again."""
+    refused = {} if again else {event.bundle.digest: "worse" for event in events}
+    followed = {event.follows: Followed(since=START, refused=refused) for event in events}
+    write_state(settings.models_file, ModelsState(followed=followed, events=list(events)))
 
 
 @pytest.fixture
@@ -308,6 +310,14 @@ def test_steps_of_a_name_that_nothing_follows_any_more_raise_no_alarm(
     newest = events.update("left")
     assert newest is not None
     assert newest.step == "rolled_back"
+
+
+def test_a_bundle_that_may_be_tried_again_raises_no_alarm(
+    settings: Settings, events: ModelEvents
+) -> None:
+    decide(settings, event(1, "refused", "the channel names screw 1.0.0 by now"), again=True)
+    events.turn({}, can_write=True)
+    assert events.alarms() == []
 
 
 def test_what_an_engine_runs_on_is_known_without_loading_it() -> None:

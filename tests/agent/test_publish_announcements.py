@@ -1,15 +1,18 @@
 """Announcements by MQTT touch one file, and do nothing else."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.publish.announcements import touch
 from ssn_contract.channel import MAX_ANNOUNCEMENT_BYTES
 from ssn_contract.messages import StationStatus
 from ssn_contract.topics import channel_topic
@@ -20,6 +23,7 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.needs("mosquitto")
 
 SOUND = {"schema_version": 1, "channel": "canary", "at": "2026-01-01T06:00:00Z"}
+NOBODY = 65534
 TOPIC = channel_topic("plant1", "canary")
 
 
@@ -110,3 +114,18 @@ def test_what_is_no_announcement_of_this_channel_is_logged_acknowledged_and_touc
     announce(mosquitto, json.dumps(SOUND))
     wait_until(lambda: changed(ledger) > 0, 10, "a sound one does not come through")
     assert "Traceback" not in ledger.log.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
+def test_a_file_that_root_made_keeps_no_announcement_back() -> None:
+    with TemporaryDirectory(prefix="ssn-") as folder:
+        file = Path(folder) / "announced"
+        touch(file)
+        os.utime(file, (1, 1))
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            touch(file)
+        finally:
+            os.seteuid(0)
+        assert file.stat().st_mtime > 1

@@ -19,6 +19,7 @@ from ssn_agent.bundles.archive import Bundle
 from ssn_agent.bundles.in_use import bundles_in_use, channel_of
 from ssn_agent.errors import ChannelError, SettingsError, UpdateError
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.swapping import Swapped, write_swapped
 from ssn_agent.processes import start_process
 from ssn_agent.supervisor.note import SupervisorNote, read_note, write_note
 from ssn_agent.updates import driver as driver_module
@@ -189,6 +190,21 @@ def test_where_nothing_judges_a_bundle_is_tried_and_swapped_to_at_once(station: 
     assert box.steps == ["pulled", "tried", "swapped"]
 
 
+@pytest.mark.parametrize("judge", ["nothing", "the bundle itself"])
+def test_where_the_settings_bundle_does_not_open_the_line_does_not_wait_for_it(
+    station: Station, plant: Plant, judge: str
+) -> None:
+    box = station.box(station.first)
+    station.first.write_bytes(station.first.read_bytes()[:-100])
+    part: dict[str, Any] = {"reason": InvalidReason.NO_MODEL, "digest": ""}
+    if judge == "the bundle itself":  # inference had it before, and has nothing else
+        part = {"digest": Bundle.open(plant.bundle("1.0.0")).digest}
+    with closing(box.updates()) as updates:
+        box.run(updates, lambda: "swapped" in box.steps, part=part)
+    ends = [event for event in box.state.events if event.step == "shadow"][-1]
+    assert ends.figures["frames"] == 0
+
+
 def test_a_bundle_that_the_settings_name_already_is_not_tried(
     station: Station, plant: Plant
 ) -> None:
@@ -263,6 +279,37 @@ def test_a_swap_that_inference_says_nothing_of_is_gone_back_from(
     with closing(box.updates(start_shadow=ALIKE)) as updates:
         box.run(updates, lambda: "rolled_back" in box.steps, swaps=False)
     assert "inference has not loaded it within" in str(box.state.events[-1].detail)
+
+
+def test_a_bundle_that_inference_does_not_find_any_more_on_probation_is_not_kept(
+    station: Station,
+) -> None:
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        first = Bundle.open(station.first).digest
+        write_swapped(box.files.swapped(NAME), Swapped(digest=first, problem="its file is damaged"))
+        part = {"digest": first}
+        box.run(updates, lambda: box.phase is Phase.IDLE, part=part, swaps=False)
+    assert box.steps[-1] == "rolled_back"
+    assert "inference does not load it: its file is damaged" in str(box.state.events[-1].detail)
+
+
+def test_a_shadow_that_could_not_be_started_has_not_died(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "RETRY_S", 0.0)
+    left = [UpdateError("the shadow cannot be started (Resource temporarily unavailable)")] * 3
+
+    def started(*arguments: Any) -> Scripted:
+        if left:
+            raise left.pop()
+        return ALIKE(*arguments)
+
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=started)) as updates:
+        on_probation(box, updates)
+    assert left == []
 
 
 def test_a_bundle_with_which_inference_dies_is_gone_back_from(station: Station) -> None:
@@ -340,6 +387,24 @@ def test_a_file_of_decisions_that_cannot_be_read_is_an_alarm_and_stays_as_it_is(
         box.settings.models_file.unlink()
         box.run(updates, lambda: "pulled" in box.steps)
     assert alarms(box) == ""
+
+
+def test_decisions_that_somebody_deletes_begin_anew_at_once(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "RETRY_S", 0.0)
+    box = station.box(station.first)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        box.run(updates, lambda: "kept" in box.steps, part={})
+        box.settings.models_file.write_text("hello")
+        updates.turn()
+        assert "models.json: cannot be read, so the settings' bundles judge" in alarms(box)
+        box.settings.models_file.unlink()
+        updates.turn()
+        assert box.phase is Phase.SHADOW
+        assert alarms(box) == ""
+        box.run(updates, lambda: "kept" in box.steps, part={})
+    assert box.steps == ["pulled", "tried", "shadow", "shadow", "swapped", "kept"]
 
 
 def test_a_candidate_that_the_channel_names_no_more_is_dropped(

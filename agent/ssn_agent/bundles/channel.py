@@ -9,7 +9,7 @@ A pull goes in this order, and each step trusts what the one before has verified
 4. What is in the store with this digest stays. Else it is fetched beside its place, its length and
    digest are checked, then the bundle itself as `Bundle.open` does; then it gets its name. It takes
    the place of no other bundle that a camera has.
-5. Bundles that are needed no more are deleted.
+5. Bundles that are needed no more are deleted; all stay of a name that could not be pulled.
 
 A pull that is killed anywhere leaves a store of whole, verified bundles, and the next one goes on.
 """
@@ -144,8 +144,11 @@ def look(
                     found.pulled.append(client.pull(name, fetch=fetch))
                 except ChannelError as error:
                     found.problems.append(str(error))
-            if fetch and not found.problems:
-                store.tidy({one.path for one in found.pulled} | set(in_use), settings.keep)
+            if fetch:
+                pulled = {one.path for one in found.pulled}
+                unclear = set(settings.bundles) - {one.name for one in found.pulled}
+                needed = {path for name in unclear for path in store.of(name)}
+                store.tidy(pulled | needed | set(in_use), settings.keep)
     except OSError as error:
         msg = f"a pull from {settings.url} ends: {error}; check data_dir, its space and its rights"
         raise ChannelError(msg) from error

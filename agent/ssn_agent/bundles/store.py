@@ -42,6 +42,10 @@ class Store:
         """Return where a bundle has its place."""
         return self.folder / f"{name}-{version}.ssn"
 
+    def of(self, name: str) -> set[Path]:
+        """Return the bundles of a name; of one that begins like it, perhaps, too."""
+        return set(self.folder.glob(f"{name}-*.ssn"))
+
     def take(self, path: Path, fill: Callable[[Path], None]) -> None:
         """Have `fill` write and verify a file, which then is at its place, on the disk.
 

@@ -10,7 +10,8 @@ shares it. Which bundles may sit there says `swapping.wanted_bundles`, the best 
   What judged before is dropped. Where it cannot be loaded, what judges goes on.
 - An empty seat without a followed name is tried again and again: the file may come later.
 
-`models.json` is looked at on every turn. Where it cannot be read, the settings' bundles judge.
+`models.json` is looked at on every turn. Where it cannot be read, the settings' bundles judge, and
+it is read again after a while: its rights, or what there is of files and memory, may be the reason.
 """
 
 import os
@@ -29,6 +30,8 @@ from ssn_agent.settings import Judge, Settings
 from ssn_agent.updates.state import ModelsState, read_state
 
 REOPEN_BUNDLE_S = 5.0
+REREAD_S = 5.0
+"""For what cannot be read, or noted, to be tried once more."""
 NO_BUNDLE = "no bundle is set for this camera (cameras.NAME.bundle)"
 
 
@@ -90,6 +93,13 @@ class Seat:
             lines += [self.refused[one]] if one in self.refused else []
         return "\n".join(lines or ([] if self.wanted else [NO_BUNDLE]))
 
+    @property
+    def is_as_wanted(self) -> bool:
+        """Say whether the best of what is wanted judges."""
+        if self.model is None:
+            return not self.wanted
+        return self._has(self.wanted[0], self.model)
+
     def _has(self, wanted: Wanted, model: Model) -> bool:
         return self.serving == wanted or wanted.digest == model.digest
 
@@ -108,6 +118,7 @@ class Judges:
         self._state = ModelsState()
         self._state_problem = ""
         self._stamp: tuple[int, int, int] | None = None
+        self._reread_at = self._note_at = 0.0
         self._noted: dict[str, Swapped] = {}
         self._is_serving = False
         for camera in settings.cameras.values():
@@ -177,15 +188,18 @@ class Judges:
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
         except OSError:
             stamp = None
-        if stamp == self._stamp:
+        is_again = self._state_problem and time.monotonic() >= self._reread_at
+        if stamp == self._stamp and not is_again:
             return
         self._stamp = stamp
         self._noted.clear()  # who has decided waits for an answer, also where it is the old one
         try:
             self._state, self._state_problem = read_state(path), ""
         except UpdateError as error:
+            if str(error) != self._state_problem:
+                logger().error("what is decided about bundles is not known", problem=str(error))
             self._state, self._state_problem = ModelsState(), str(error)
-            logger().error("what is decided about bundles is not known", problem=str(error))
+            self._reread_at = time.monotonic() + REREAD_S
         self._choose()
 
     def _choose(self) -> None:
@@ -261,19 +275,27 @@ class Judges:
                 self._models.remove(model)
 
     def _note(self) -> None:
-        """Say of each followed name what judges, where that is not said yet."""
+        """Say of each followed name what judges, where that is not said yet.
+
+        Of several seats one that is not as wanted speaks. That nothing is wanted is no problem
+        here: whoever just decides that something is would take it for one of that bundle.
+        """
+        if time.monotonic() < self._note_at:
+            return
         for name in self._settings.followed:
             seats = [seat for seat in self._seats.values() if seat.follow == name]
             problems = dict.fromkeys(seat.problem for seat in seats if seat.problem)
-            model = seats[0].model
+            problems.pop(NO_BUNDLE, None)
+            model = next((seat for seat in seats if not seat.is_as_wanted), seats[0]).model
             note = Swapped(
                 digest=None if model is None else model.digest,
                 problem="\n".join(problems) or None,
             )
             if note == self._noted.get(name):
                 continue
-            self._noted[name] = note
             try:
                 write_swapped(self._files.swapped(name), note)
+                self._noted[name] = note
             except UpdateError as error:
                 logger().error("not noted what judges", follows=name, problem=str(error))
+                self._note_at = time.monotonic() + REREAD_S

@@ -23,7 +23,7 @@ class Swapped(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     digest: Digest | None
-    """Of the bundle that judges; None: none does."""
+    """Of the bundle that judges, where several do, of one that is not wanted; None: none does."""
     problem: str | None
     """Why that is not the one that is wanted, where inference has tried it; None: it is, or it is
     being loaded."""

@@ -23,7 +23,7 @@ from ssn_agent.ledger.tables import ModelEvent
 from ssn_agent.ledger.verdicts import utc
 from ssn_agent.log import logger
 from ssn_agent.settings import Settings
-from ssn_agent.updates.state import Event, read_state
+from ssn_agent.updates.state import Event, Followed, read_state
 from ssn_contract.manifest import Digest
 from ssn_contract.messages import BundleRef, ModelUpdate
 
@@ -81,6 +81,7 @@ class ModelEvents:
         self._write_problem: str | None = None
         self._retry_at_s = 0.0
         self._in_file: list[Event] = []
+        self._followed: dict[str, Followed] = {}
         self._in_ledger: set[UUID] = set()
         """Of those in the file."""
         self._is_start = True
@@ -132,13 +133,16 @@ class ModelEvents:
     def alarms(self) -> list[str]:
         """Say which update is not in force, for as long as that is its name's newest step.
 
+        One that may be tried again is none: the channel names another by now, or a person let it.
         That the file cannot be read the updates process says.
         """
         found = [f"model events: {self._write_problem}"] if self._write_problem else []
         latest = {event.follows: event for event in self._in_file}
         for name in self._settings.followed:
-            if name in latest and latest[name].step in _NOT_IN_FORCE:
-                event = latest[name]
+            event, followed = latest.get(name), self._followed.get(name)
+            if event is None or followed is None or event.step not in _NOT_IN_FORCE:
+                continue
+            if event.bundle.digest in followed.refused:
                 what = f"{name} {event.bundle.version} {_NOT_IN_FORCE[event.step]}"
                 found.append(f"updates: {what}: {event.detail or 'no reason is given'}")
         return found
@@ -152,13 +156,14 @@ class ModelEvents:
         if version == self._version and self._problem is None:
             return
         try:
-            events = read_state(self._settings.models_file).events
+            state = read_state(self._settings.models_file)
         except UpdateError as error:
             if self._problem is None:
                 logger().error("steps of updates are not taken up", problem=str(error))
             self._problem = str(error)
             self._retry_at_s = time.monotonic() + RETRY_S
             return
+        events, self._followed = state.events, state.followed
         self._is_start = self._version is _UNREAD
         if self._is_start:  # a process before has them in the ledger, or this one will
             self._newest = {event.follows: event for event in events}

@@ -25,9 +25,11 @@ from ssn_agent.updates.state import (
     Followed,
     ModelsState,
     Phase,
+    Stamp,
     Stored,
     Tally,
     read_state,
+    stamp_of,
     write_state,
 )
 from ssn_agent.updates.told import Line
@@ -74,6 +76,7 @@ class Updates:
         self._heart = heart
         self._start_shadow = start_shadow
         self._state: ModelsState | None = None
+        self._stamp: Stamp | None = None
         self._pulling = Pulling(settings, files.announced)
         self._named: dict[str, Stored] = {}
         self._shadow: Shadow | None = None
@@ -116,8 +119,7 @@ class Updates:
             logger().error("an ended shadow counts as one that died", problem=str(error))
 
     def _turn(self) -> None:
-        if self._state is None:
-            self._state = read_state(self._settings.models_file)
+        self._read()
         self._heed_request()
         named = self._pulling.turn()
         self._alarms.set("channel", self._pulling.problem)
@@ -127,6 +129,22 @@ class Updates:
             self._go_on(name, followed)
         if all(one.phase is Phase.IDLE for one in self._followed.values()):
             self._take_next()
+
+    def _read(self) -> None:
+        """Take up what is decided, at the start and where another hand has changed it.
+
+        Inference and the ledger process go by the file, so this one does as well.
+        """
+        stamp = stamp_of(self._settings.models_file)
+        if self._state is not None:
+            if stamp == self._stamp:
+                return
+            logger().warning("another hand has changed it", file=str(self._settings.models_file))
+            for name in self._followed:
+                self._leave(name)
+            self._since.clear()
+            self._state = None
+        self._state, self._stamp = read_state(self._settings.models_file), stamp
 
     @property
     def _followed(self) -> dict[str, Followed]:
@@ -140,7 +158,7 @@ class Updates:
         before = self._followed[name]
         state = rules.applied(self._state or ModelsState(), name, change, _now())
         write_state(self._settings.models_file, state)
-        self._state = state
+        self._state, self._stamp = state, stamp_of(self._settings.models_file)
         if change.followed.phase is not before.phase:
             self._since[name] = time.monotonic()
         for told in change.told:
@@ -224,14 +242,7 @@ class Updates:
         if self._shadow is None:
             self._write(name, rules.attempt(followed))
             if candidate is not None and self._followed[name].phase is Phase.SHADOW:
-                self._shadowed = name
-                self._shadow = self._start_shadow(
-                    self._files.settings,
-                    name,
-                    candidate,
-                    followed.in_force,
-                    self._settings.memory.inference_mib,
-                )
+                self._begin_shadow(name, candidate, followed.in_force)
             return
         end = self._shadow.end()  # before its last lines are read
         for line in self._shadow.lines():
@@ -244,6 +255,17 @@ class Updates:
             self._end_shadow()
             if not may_go_otherwise:
                 self._write(name, rules.refuse(followed, why))
+
+    def _begin_shadow(self, name: str, candidate: Stored, in_force: Stored | None) -> None:
+        memory_mib = self._settings.memory.inference_mib
+        try:
+            self._shadow = self._start_shadow(
+                self._files.settings, name, candidate, in_force, memory_mib
+            )
+        except UpdateError:  # what was never there has not died
+            self._write(name, rules.interrupted(self._followed[name]))
+            raise
+        self._shadowed = name
 
     def _heed_shadow(self, name: str, followed: Followed, line: Line) -> None:
         if line.step == "tried":
@@ -282,7 +304,7 @@ class Updates:
             self._begin_probation(name, followed, wanted)
             return
         if note is not None and note.problem is not None:
-            why = f"inference does not load it: {note.problem}"
+            why = evidence.why_not_loaded(note.problem)
         elif faults:
             why = evidence.why_replaced(faults)
         elif self._in_phase_s(name) > SWAP_S:
@@ -308,6 +330,10 @@ class Updates:
         faults = self._faults_since(followed)
         why = evidence.why_back(before, followed.foreseen, after, faults, self._bounds)
         figures = evidence.figures_of_probation(before, after)
+        note, wanted = read_swapped(self._files.swapped(name)), followed.in_force
+        if note is not None and note.problem and wanted and note.digest != wanted.digest:
+            # Since a start of inference another one judges: what is counted is not this one's.
+            why = evidence.why_not_loaded(note.problem)
         if why is not None:
             change = rules.go_back(followed, why, figures)
         elif evidence.is_proven(after, self._in_phase_s(name) / 60, self._bounds):

@@ -155,6 +155,11 @@ def why_replaced(faults: int) -> str:
     return f"inference died, hung or took too much memory since it was to judge ({faults}x)"
 
 
+def why_not_loaded(problem: str) -> str:
+    """Say that inference has tried and does not judge by it."""
+    return f"inference does not load it: {problem}"
+
+
 def why_back(
     before: Tally, foreseen: Tally, after: Tally, faults: int, bounds: UpdateSettings
 ) -> str | None:

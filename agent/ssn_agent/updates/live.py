@@ -22,6 +22,7 @@ from ssn_agent.inference.scorer import Scorer
 from ssn_agent.log import logger
 from ssn_agent.settings import CameraSettings, Settings
 from ssn_agent.updates.evidence import MIN_FRAMES, Live
+from ssn_contract.messages import InvalidReason
 
 LOOK_S = 0.005
 """A frame is there for as long as it takes to judge it, or until the next part comes."""
@@ -67,6 +68,14 @@ class _Compared:
     differences: list[float] = field(default_factory=list)
     times_ms: list[float] = field(default_factory=list)
     frames: int = 0
+    by_no_other: int = 0
+    """Frames that nothing judges, or the bundle itself goes on judging: what should, does not
+    open."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Say whether there is nothing to compare with, and will be nothing."""
+        return not self.frames and self.by_no_other >= MIN_FRAMES
 
     def add(self, one: _Scored, result: Result) -> None:
         self.frames += 1
@@ -101,6 +110,8 @@ def look_at_frames(
 ) -> Live:
     """Score frames until there are enough of them; `alive` is called often.
 
+    Where no other bundle judges the line, it ends without any: waiting would keep the line so.
+
     Raises EngineError where the bundle's engine fails on one, JournalError.
     """
     bounds = settings.updates
@@ -108,7 +119,7 @@ def look_at_frames(
     compared = _Compared()
     waiting: list[_Scored] = []
     ends_at = time.monotonic() + 60 * bounds.shadow_minutes
-    while compared.frames < bounds.shadow_frames:
+    while compared.frames < bounds.shadow_frames and not compared.is_alone:
         if time.monotonic() >= ends_at and compared.frames >= MIN_FRAMES:
             break
         alive()
@@ -178,6 +189,8 @@ def _settle(one: _Scored, own_digest: str, compared: _Compared) -> bool:
     result = entry.result
     if result is None:
         return time.monotonic() > one.at + RESULT_S
-    if result.outcome is not Outcome.INVALID and result.bundle_digest != own_digest:
+    is_own = result.bundle_digest == own_digest
+    compared.by_no_other += is_own or result.reason is InvalidReason.NO_MODEL
+    if result.outcome is not Outcome.INVALID and not is_own:
         compared.add(one, result)
     return True

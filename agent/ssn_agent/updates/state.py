@@ -20,6 +20,7 @@ from ssn_contract.messages import ModelStep
 KEPT_EVENTS = 256
 """So many of the newest steps are in the file: the ledger may be away that long."""
 KEPT_REFUSALS = 64
+Stamp = tuple[int, int, int]
 Figures = dict[str, float | int | str | None]
 
 
@@ -131,6 +132,15 @@ def read_state(path: Path) -> ModelsState:
             f"or delete it ({why})"
         )
         raise UpdateError(msg) from error
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what changes with each writing of the file; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:  # whoever reads it says why
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def write_state(path: Path, state: ModelsState) -> None:
