@@ -147,6 +147,16 @@ def test_a_state_that_cannot_be_read_leaves_the_settings_bundles_judging_with_an
     assert cameras.note("left").message == ""
 
 
+def test_what_judges_goes_on_where_the_state_cannot_be_read_any_more(box: Box) -> None:
+    box.want("a")
+    cameras = box.start()
+    assert judged_by(cameras) == box.digests["a"]
+    box.models_file.write_text("{")
+    cameras.inference.load()
+    assert judged_by(cameras) == box.digests["a"]
+    assert "models.json" in cameras.note("left").message
+
+
 def test_a_state_that_can_be_read_again_is_taken_up_though_nobody_writes_it_anew(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -398,7 +398,7 @@ def test_decisions_that_somebody_deletes_begin_anew_at_once(
         box.run(updates, lambda: "kept" in box.steps, part={})
         box.settings.models_file.write_text("hello")
         updates.turn()
-        assert "models.json: cannot be read, so the settings' bundles judge" in alarms(box)
+        assert "models.json: cannot be read; what judges goes on" in alarms(box)
         box.settings.models_file.unlink()
         updates.turn()
         assert box.phase is Phase.SHADOW

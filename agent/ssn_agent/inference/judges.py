@@ -10,8 +10,9 @@ shares it. Which bundles may sit there says `swapping.wanted_bundles`, the best 
   What judged before is dropped. Where it cannot be loaded, what judges goes on.
 - An empty seat without a followed name is tried again and again: the file may come later.
 
-`models.json` is looked at on every turn. Where it cannot be read, the settings' bundles judge, and
-it is read again after a while: its rights, or what there is of files and memory, may be the reason.
+`models.json` is looked at on every turn. Where it cannot be read, what judges goes on, at a start
+the settings' bundles, and it is read again after a while: its rights, or what there is of files and
+memory, may be the reason.
 """
 
 import os
@@ -198,7 +199,7 @@ class Judges:
         except UpdateError as error:
             if str(error) != self._state_problem:
                 logger().error("what is decided about bundles is not known", problem=str(error))
-            self._state, self._state_problem = ModelsState(), str(error)
+            self._state_problem = str(error)  # what was known holds
             self._reread_at = time.monotonic() + REREAD_S
         self._choose()
 

@@ -128,8 +128,8 @@ def read_state(path: Path) -> ModelsState:
     except (OSError, ValidationError) as error:
         why = MessageError.of(error, "it") if isinstance(error, ValidationError) else error
         msg = (
-            f"{path}: cannot be read, so the settings' bundles judge; put it back from a backup, "
-            f"or delete it ({why})"
+            f"{path}: cannot be read; what judges goes on, after a start the settings' bundles; "
+            f"put it back from a backup, or delete it ({why})"
         )
         raise UpdateError(msg) from error
 
