@@ -52,7 +52,8 @@ def test_a_station_says_30_days_before_that_its_certificate_ends(
             files = RuntimeFiles(ledger.settings.runtime_dir)
 
             def ends_of() -> dict[str, float]:
-                found = registry(lambda: station_metrics(files, ledger.settings)).collect()
+                figures = registry(lambda: station_metrics(files, ledger.settings), {})
+                found = figures.collect()
                 samples = (sample for family in found for sample in family.samples)
                 return {s.labels["certificate"]: s.value for s in samples if s.name == GAUGE}
 
