@@ -195,7 +195,7 @@ def bundle_pull(
         bool, typer.Option("--check", help="Say what the channel names; fetch no bundle.")
     ] = False,
 ) -> None:
-    """Fetch and verify the channel's bundles, as the settings' [channel] says."""
+    """Fetch and verify the channel's bundles, as the settings' section `channel` says."""
     from ssn_agent.bundles.channel import pull
     from ssn_agent.bundles.in_use import bundles_in_use, channel_of
 

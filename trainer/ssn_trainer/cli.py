@@ -49,7 +49,7 @@ def fit(
     max_escape: Annotated[
         float | None, typer.Option(help="Share of bad parts that may pass, as 0.01.")
     ] = None,
-    bundle_version: Annotated[str | None, typer.Option(help="[default: date and time]")] = None,
+    bundle_version: Annotated[str | None, typer.Option(show_default="date and time")] = None,
     precisions: Annotated[
         str, typer.Option(help="To try beside fp32: some of these with a comma, or none.")
     ] = "bf16,fp16,int8",
@@ -100,7 +100,7 @@ def crossval(
         Path | None, typer.Option(help='JSON file: {"folds": [{"train": [...], "test": [...]}]}.')
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=2, help="How many folds without a file. [default: 5]")
+        int | None, typer.Option(min=2, help="How many folds without a file.", show_default="5")
     ] = None,
     as_json: Json = False,
 ) -> None:

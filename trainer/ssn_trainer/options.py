@@ -28,8 +28,8 @@ DataFormat = Annotated[
 GroupBy = Annotated[
     str | None,
     typer.Option(
-        help="CSV of image,group, a regular expression on the name, or near-duplicates. "
-        "[default: groups.csv in DATA, else the layout's own, else near-duplicates]"
+        help="CSV of image,group, a regular expression on the name, or near-duplicates.",
+        show_default="groups.csv in DATA, else the layout's own, else near-duplicates",
     ),
 ]
 
@@ -48,35 +48,37 @@ def order_of(
         str, typer.Option(help="auto (timm's pretrained), none (random), or a safetensors file.")
     ] = "auto",
     image_size: Annotated[str, typer.Option(help="N or HxW, in pixels.")] = "256",
-    epochs: Annotated[int | None, typer.Option(min=1, help="[default: the preset's]")] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="[default: the preset's]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, show_default="the preset's")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, show_default="the preset's")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     format_: DataFormat = "auto",
     group_by: GroupBy = None,
-    head: Annotated[Head | None, typer.Option(help="[default: the preset's]")] = None,
+    head: Annotated[Head | None, typer.Option(show_default="the preset's")] = None,
     variant: Annotated[
         Literal["icpr", "jims"] | None,
-        typer.Option(help="What the published classification head sees. [default: jims]"),
+        typer.Option(help="What the published classification head sees.", show_default="jims"),
     ] = None,
     adaptor: Annotated[
         Literal["linear", "nonlinear", "none"] | None,
-        typer.Option(help="A linear layer, 3 x 3 with ReLU, or none. [default: the preset's]"),
+        typer.Option(help="A linear layer, 3 x 3 with ReLU, or none.", show_default="the preset's"),
     ] = None,
     noise: Annotated[
         Literal["gaussian", "learned"] | None,
-        typer.Option(help="Latent noise, drawn or made by a generator. [default: the preset's]"),
+        typer.Option(
+            help="Latent noise, drawn or made by a generator.", show_default="the preset's"
+        ),
     ] = None,
     noise_scale: Annotated[
         float | None,
-        typer.Option(help="Sigma of drawn noise, limit of learned. [default: the preset's]"),
+        typer.Option(help="Sigma of drawn noise, limit of learned.", show_default="the preset's"),
     ] = None,
     masks: Annotated[
         int | None,
-        typer.Option(min=0, help="See at most so many masks, drawn by seed. [default: all]"),
+        typer.Option(min=0, help="See at most so many masks, drawn by seed.", show_default="all"),
     ] = None,
     preset: Literal["default", "published"] = "default",
-    name: Annotated[str | None, typer.Option(help="[default: DATA's name]")] = None,
+    name: Annotated[str | None, typer.Option(show_default="DATA's name")] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the token of a station's HTTP API.")
     ] = None,

@@ -25,7 +25,7 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(help="The site's folder: keep it off the network.")]
 PassphraseFile = Annotated[
     Path | None,
-    typer.Option(help="Of the authority's key, in a file of mode 600. [default: ask]"),
+    typer.Option(help="Of the authority's key, in a file of mode 600.", show_default="ask"),
 ]
 NAME_HELP = "`broker`, SITE/LINE/STATION, or a client's name."
 MISSING = "`ssn-agent provision` needs the extra `provision`: pip install 'ssn-inspect[provision]'"
@@ -65,7 +65,9 @@ def client(
     folder: Folder,
     name: Annotated[str, typer.Argument(help="One program's: each has a certificate of its own.")],
     role: Annotated[ClientRole, typer.Option(help="What it may do (docs/broker.md).")],
-    line: Annotated[str | None, typer.Option(help="At this line alone. [default: all]")] = None,
+    line: Annotated[
+        str | None, typer.Option(help="At this line alone.", show_default="all")
+    ] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Make the key and certificate of a dashboard, a line controller or a publisher."""

@@ -25,7 +25,7 @@ Keys = Annotated[
 PassphraseDir = Annotated[
     Path | None,
     typer.Option(
-        "--passphrases", help="Folder of files ROLE or KEY with its passphrase. [default: ask]"
+        "--passphrases", help="Folder of files ROLE or KEY with its passphrase.", show_default="ask"
     ),
 ]
 KeyName = Annotated[str, typer.Argument(help="As `channel status` calls it: ROLE-KEYID.")]
@@ -115,11 +115,9 @@ def revoke(
 def refresh(
     channel: ChannelDir,
     keys: Keys,
-    roles: Annotated[
-        list[str] | None, typer.Argument(help="[default: snapshot timestamp]", show_default=False)
-    ] = None,
+    roles: Annotated[list[str] | None, typer.Argument(show_default="snapshot timestamp")] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, max=3650, help="[default: each role's usual time]")
+        int | None, typer.Option(min=1, max=3650, show_default="each role's usual time")
     ] = None,
     passphrases: PassphraseDir = None,
 ) -> None:
@@ -163,7 +161,7 @@ def announce(
     ] = None,
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS with the broker.")] = False,
     ca_file: Annotated[
-        Path | None, typer.Option(help="Its authority (PEM). [default: the system's]")
+        Path | None, typer.Option(help="Its authority (PEM).", show_default="the system's")
     ] = None,
     cert_file: Annotated[Path | None, typer.Option(help="Our certificate (PEM).")] = None,
     key_file: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
