@@ -320,6 +320,14 @@ def test_a_querys_table_names_part_verdict_and_model(
     assert "the newest 1; --limit shows more" in err
 
 
+def test_a_querys_table_leaves_nothing_out_in_a_narrow_terminal(
+    ssn_agent: Callable[..., Result], ledger: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = ssn_agent("ledger", "query", "--ledger", ledger.ledger_path)
+    assert "…" not in out
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -81,6 +81,8 @@ def ledger_query(
             typer.echo(as_json(row))
         return
     table = Table("triggered (UTC)", "camera", "number", "part", "verdict", "score", "model", "ms")
+    for column in table.columns:
+        column.overflow = "fold"
     for row in rows:
         table.add_row(
             f"{row.triggered_at:%Y-%m-%d %H:%M:%S}",
