@@ -23,7 +23,7 @@ def memory(subject: Subject) -> Iterator[Finding]:
         what = f"all processes together may take {wanted} MiB, and this machine has {total}"
         yield warning(what, "lower memory.*_mib, where they take less (ssn-agent status)")
     else:
-        yield ok(f"{total} MiB; the processes may take {wanted}")
+        yield ok(f"{total} MiB; the processes may take {wanted} MiB")
     for process in subject.metrics.processes if subject.metrics else ():
         if process.over_memory:
             what = f"{process.name}: was replaced {process.over_memory} times for its memory"
