@@ -261,7 +261,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
         msg = f"{path}: cannot be read by this user; ask as root or as the agent's own user"
         raise SettingsError(msg) from error
     if not is_there:
-        msg = f'{path}: no such settings file; `ssn-agent init` writes one; or name another'
+        msg = f"{path}: no such settings file; `ssn-agent init` writes one; or name another"
         raise SettingsError(msg)
     _check_environment()
     given = _parse_overrides(overrides)
