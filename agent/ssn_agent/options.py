@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from ssn_agent.settings import Settings, load_settings
 from ssn_contract.messages import InvalidReason, VerdictKind
@@ -54,6 +55,14 @@ def in_force(settings: Settings) -> Settings:
 def shown(text: str) -> str:
     """Return what a terminal shows and does not act on: it came from outside."""
     return escape("".join(c if c.isprintable() else "?" for c in text))
+
+
+def table_of(*columns: str) -> Table:
+    """Return an empty table that cuts nothing off in a narrow terminal, but folds it."""
+    table = Table(*columns)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def ledger_of(ledger: Path | None, config: Path) -> Path:

@@ -21,6 +21,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(
         f"data_dir = '{tmp_path}'\nruntime_dir = '{tmp_path}/run'\n"
         "[cameras.left.source]\nkind = 'folder'\npath = '/images'\n"
+        f"[cameras.left]\nbundle = '{tmp_path}/a.ssn'\n"
         "[cameras.left.challenge]\nat = ['06:00']\n"
         f"good_images = '{known['good_images']}'\nbad_images = '{known['bad_images']}'\n"
         "[cameras.right.source]\nkind = 'folder'\npath = '/images'\n"
@@ -29,13 +30,14 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_show_names_each_item_and_how_it_was_judged(
-    ssn_agent: Command, config: Path, tmp_path: Path
+    ssn_agent: Command, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     now = datetime.now(timezone.utc)
     write_standing(challenge_file(tmp_path, "left"), rules.begun((ITEM,), now))
     code, out, _ = ssn_agent("challenge", "show", "-c", str(config))
     assert code == 0
-    assert "MASTER-BAD" in out.replace("\n", "")
+    assert "MASTER-BAD" in out
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,13 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     found, _, err = ssn_agent("challenge", *arguments, "-c", str(config))
     assert (found, said in err) == (code, True), err
+
+
+def test_show_says_so_where_no_camera_has_a_challenge(ssn_agent: Command, tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[cameras.left.source]\nkind = 'folder'\npath = '/images'\n")
+    code, out, _ = ssn_agent("challenge", "show", "-c", str(path))
+    assert (code, out) == (0, "no camera has a challenge\n")
 
 
 def test_nobody_clears_without_a_name_and_a_reason(ssn_agent: Command, config: Path) -> None:

@@ -11,10 +11,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ssn_agent.errors import ChallengeError, MessageError, UsageError
-from ssn_agent.options import CameraOption, ConfigOption, settings_of
+from ssn_agent.options import CameraOption, ConfigOption, settings_of, table_of
 from ssn_agent.settings import DEFAULT_PATH, Settings
 
 if TYPE_CHECKING:
@@ -34,8 +33,12 @@ def show(camera: CameraOption = None, config: ConfigOption = DEFAULT_PATH) -> No
     from ssn_agent.ledger.challenges import report
 
     settings = settings_of(config)
-    table = Table("camera", "state", "kind", "name", "expected", "judged", "score", "at (UTC)")
-    for name in [camera] if camera is not None else _challenged(settings):
+    table = table_of("camera", "state", "kind", "name", "expected", "judged", "score", "at (UTC)")
+    challenged = [camera] if camera is not None else _challenged(settings)
+    if not challenged:
+        typer.echo("no camera has a challenge")
+        return
+    for name in challenged:
         standing = _standing(settings, name)
         for item in report(str(settings.station), name, standing).items:
             said = "-" if item.verdict is None else item.verdict.value

@@ -7,7 +7,6 @@ from uuid import UUID
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from ssn_agent.errors import AgentError, MessageError, UsageError
 from ssn_agent.options import (
@@ -19,6 +18,7 @@ from ssn_agent.options import (
     ledger_of,
     settings_of,
     shown,
+    table_of,
 )
 from ssn_agent.settings import DEFAULT_PATH
 from ssn_contract.messages import Label
@@ -90,9 +90,9 @@ def labels_list(
     after = None if since is None else point_in_time(since, now)
     wanted = LabelFilter(camera=camera, since=after)
     engine = open_ledger(ledger_of(ledger, config))
-    table = Table("labelled (UTC)", "camera", "number", "part", "verdict", "label", "by", "why")
+    columns = ["labelled (UTC)", "camera", "number", "part", "verdict", "label", "by", "why"]
+    table = table_of(*columns, *(["against"] if disagreements else []))
     if disagreements:
-        table.add_column("against")
         differing = label_query.disagreements(engine, wanted, limit)
         lines = [item.model_dump_json() for item in differing]
         for item in differing:

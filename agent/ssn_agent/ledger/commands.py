@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ssn_agent.errors import UsageError
 from ssn_agent.options import (
@@ -23,6 +22,7 @@ from ssn_agent.options import (
     VerdictOption,
     ledger_of,
     settings_of,
+    table_of,
 )
 from ssn_agent.settings import DEFAULT_PATH
 from ssn_contract.messages import InvalidReason, VerdictKind
@@ -38,7 +38,9 @@ def ledger_stats(ledger: LedgerOption = None, config: ConfigOption = DEFAULT_PAT
     """Print counts and latencies, by camera."""
     from ssn_agent.ledger.reader import open_ledger, stats
 
-    table = Table("camera", "triggers", "PASS", "FAIL", "INVALID", "median ms", "p99 ms", "waiting")
+    table = table_of(
+        "camera", "triggers", "PASS", "FAIL", "INVALID", "median ms", "p99 ms", "waiting"
+    )
     for item in stats(open_ledger(ledger_of(ledger, config))):
         reasons = ", ".join(
             f"{name} {count}" for name, count in sorted(item.counts.invalid.items())
@@ -80,9 +82,9 @@ def ledger_query(
         for row in rows:
             typer.echo(as_json(row))
         return
-    table = Table("triggered (UTC)", "camera", "number", "part", "verdict", "score", "model", "ms")
-    for column in table.columns:
-        column.overflow = "fold"
+    table = table_of(
+        "triggered (UTC)", "camera", "number", "part", "verdict", "score", "model", "ms"
+    )
     for row in rows:
         table.add_row(
             f"{row.triggered_at:%Y-%m-%d %H:%M:%S}",

@@ -17,6 +17,7 @@ from ssn_agent.options import (
     ledger_of,
     settings_of,
     shown,
+    table_of,
 )
 from ssn_agent.settings import DEFAULT_PATH
 
@@ -48,7 +49,7 @@ def models_show(config: ConfigOption = DEFAULT_PATH) -> None:
     state = read_state(settings.models_file)
     console = Console()
     if settings.followed:
-        table = Table("name", "phase", "since (UTC)", "in force", "before", "candidate")
+        table = table_of("name", "phase", "since (UTC)", "in force", "before", "candidate")
         for name in settings.followed:
             table.add_row(name, *_standing(state.followed.get(name)))
         console.print(table)
@@ -81,7 +82,7 @@ def models_history(
         for entry in found:
             typer.echo(entry.model_dump_json())
         return
-    table = Table("at (UTC)", "of", "step", "bundle", "digest", "why, or on what")
+    table = table_of("at (UTC)", "of", "step", "bundle", "digest", "why, or on what")
     for entry in found:
         table.add_row(*_cells(entry))
     Console().print(table)
@@ -211,7 +212,7 @@ def _stored(bundle: "Stored | None") -> str:
 
 
 def _judging(settings: "Settings", cameras: "list[CameraMetrics]") -> Table:
-    table = Table("camera", "follows", "judged by", "digest", "engine")
+    table = table_of("camera", "follows", "judged by", "digest", "engine")
     for c in cameras:
         known = settings.cameras.get(c.camera)
         follows = "-" if known is None else known.follow or "-"
