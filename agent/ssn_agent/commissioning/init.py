@@ -53,7 +53,7 @@ def init(
     follow: Annotated[str | None, typer.Option(help="Or a name to follow in a channel.")] = None,
     channel_url: Annotated[str | None, typer.Option(help="The channel's web address.")] = None,
     channel_root: Annotated[
-        str | None, typer.Option(help="Its root.json, brought by hand.")
+        str | None, typer.Option(help="Its metadata/1.root.json, brought by hand.")
     ] = None,
     channel: Annotated[ChannelName, typer.Option(help="canary or stable.")] = "stable",
     data_dir: Annotated[Path, typer.Option(help="Ledger, heatmaps, pulled bundles.")] = Path(
