@@ -113,6 +113,9 @@ def _head(m: StationMetrics) -> RenderableType:
         text.append(f"disk {free:.0f} of {size:.0f} GB free   ")
     if m.settings is not None:
         text.append(f"settings {m.settings.digest[:12]}")
+        if m.settings.wants_restart:
+            keys = ", ".join(m.settings.wants_restart)
+            text.append(f"\nchanged in the file, and wants a restart: {keys}", "yellow")
     return text
 
 
