@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -19,6 +20,14 @@ from ssn_agent.bundles.archive import Bundle
 from ssn_agent.bundles.in_use import bundles_in_use, channel_of
 from ssn_agent.errors import ChannelError, SettingsError, UpdateError
 from ssn_agent.frames.runtime import RuntimeFiles
+from ssn_agent.inference.challenge_state import (
+    Event,
+    Item,
+    ItemState,
+    Standing,
+    challenge_file,
+    write_standing,
+)
 from ssn_agent.inference.swapping import Swapped, write_swapped
 from ssn_agent.processes import start_process
 from ssn_agent.supervisor.note import SupervisorNote, read_note, write_note
@@ -28,7 +37,7 @@ from ssn_agent.updates.note import read_alarms
 from ssn_agent.updates.request import Request, write_request
 from ssn_agent.updates.shadow_process import ShadowProcess
 from ssn_agent.updates.state import Followed, ModelsState, Phase, Stored, write_state
-from ssn_contract.messages import InvalidReason, ProcessStatus
+from ssn_contract.messages import InvalidReason, ProcessStatus, VerdictKind
 from support.agent import Agent
 from support.bundles import SIZE, manifest, write_brightness_bundle
 from support.channels import NAME, Plant, pull_into, static_files
@@ -252,6 +261,41 @@ def test_a_bundle_that_judges_worse_on_probation_is_gone_back_from(
         for _ in range(20):
             updates.turn()
         assert box.steps[-1] == "rolled_back"
+
+
+def test_a_bundle_that_fails_the_challenge_of_a_camera_is_gone_back_from(station: Station) -> None:
+    challenge = {"good_images": str(station.first.parent), "bad_images": str(station.first.parent)}
+    box = station.box(station.first, challenge=challenge)
+    with closing(box.updates(start_shadow=ALIKE)) as updates:
+        on_probation(box, updates)
+        item = Item(kind="image", expected="bad", name="scratch.png")
+        now = datetime.now(timezone.utc)
+        judged = Event(
+            id=uuid4(),
+            at=now,
+            what="judged",
+            item=item,
+            verdict=VerdictKind.PASS,
+            score=0.1,
+            bundle_digest=box.judging(),
+            is_right=False,
+        )
+        standing = Standing(
+            state="failed",
+            since=now,
+            due_at=now,
+            awaited_since=None,
+            items=(ItemState(item=item, is_right=False),),
+            events=(judged,),
+        )
+        write_standing(challenge_file(box.settings.data_dir, "left"), standing)
+        box.run(
+            updates,
+            lambda: "rolled_back" in box.steps,
+            part={"reason": InvalidReason.CHALLENGE},
+        )
+    why = str(box.state.events[-1].detail)
+    assert why == "left: fails its challenge: scratch.png is bad, and PASS"
 
 
 def test_what_the_camera_or_the_ledger_did_is_not_held_against_a_bundle(station: Station) -> None:

@@ -33,10 +33,17 @@ DECIDE_NS = 1_000_000
 
 
 def following(
-    home: Path, runtime: Path, url: str, root: Path, bundle: Path | None = None, **changes: Any
+    home: Path,
+    runtime: Path,
+    url: str,
+    root: Path,
+    bundle: Path | None = None,
+    challenge: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Settings:
     """Return the settings of a station with one camera that follows the channel's bundle."""
-    camera = {"source": {"kind": "folder", "path": str(home / "images")}, "follow": NAME}
+    camera: dict[str, Any] = {"source": {"kind": "folder", "path": str(home / "images")}}
+    camera |= {"follow": NAME, "challenge": challenge}
     if bundle is not None:
         camera["bundle"] = str(bundle)
     given = {

@@ -14,6 +14,7 @@ from ssn_agent.log import logger
 from ssn_agent.settings import Settings
 from ssn_agent.supervisor.note import read_note
 from ssn_agent.updates import evidence, rules
+from ssn_agent.updates.challenged import failed_challenge
 from ssn_agent.updates.incumbents import Digests, settings_bundles
 from ssn_agent.updates.note import Alarms
 from ssn_agent.updates.pulling import Pulling
@@ -329,8 +330,10 @@ class Updates:
         before, after = followed.baseline, cameras.look()
         faults = self._faults_since(followed)
         why = evidence.why_back(before, followed.foreseen, after, faults, self._bounds)
+        if wanted := followed.in_force:
+            why = why or failed_challenge(self._settings, name, wanted.digest)
         figures = evidence.figures_of_probation(before, after)
-        note, wanted = read_swapped(self._files.swapped(name)), followed.in_force
+        note = read_swapped(self._files.swapped(name))
         if note is not None and note.problem and wanted and note.digest != wanted.digest:
             # Since a start of inference another one judges: what is counted is not this one's.
             why = evidence.why_not_loaded(note.problem)
