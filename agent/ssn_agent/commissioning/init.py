@@ -207,7 +207,7 @@ def _say_what_is_next(out: Path, answers: "Answers") -> None:
     if where:
         typer.echo(f"  ssn-agent run{where}      # the service reads {DEFAULT_PATH}")
     else:
-        typer.echo("  systemctl enable --now ssn-agent")
+        typer.echo("  systemctl enable ssn-agent && systemctl restart ssn-agent")
 
 
 def _port(answer: str) -> None:
@@ -221,7 +221,7 @@ def _name(answer: str) -> None:
     try:
         _NAME.validate_python(answer)
     except ValidationError as error:
-        msg = f"{answer!r} is none: lower-case letters and digits, with . _ - between them"
+        msg = f"{answer!r} is none: lower-case letters, digits, _ and -, a letter or digit first"
         raise SettingsError(msg) from error
 
 

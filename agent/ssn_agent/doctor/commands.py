@@ -1,5 +1,6 @@
 """`ssn-agent doctor`: thin, as `cli`."""
 
+import os
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +14,9 @@ from ssn_agent.settings import DEFAULT_PATH
 if TYPE_CHECKING:
     from ssn_agent.doctor.account import Account
     from ssn_agent.doctor.findings import Finding, Subject
+
+NICE = 19
+"""A line may run beside it."""
 
 
 def doctor(
@@ -42,6 +46,7 @@ def doctor(
 
     configure("critical", "ssn-agent")
     account = account_of(user)
+    os.nice(NICE)
     if out is not None:
         check_place(out)
     found, subject = _examined(config, overrides or [], account)

@@ -99,7 +99,8 @@ def _parts(
         return parts
     settings = subject.settings
     parts["settings.json"] = lambda: settings.public_json(indent=1)
-    parts["ledger.json"] = lambda: _ledger(settings.ledger_path)
+    parts["ledger.json"] = lambda: _counts(settings.ledger_path)
+    parts["steps.json"] = lambda: _steps(settings.ledger_path)
     parts["models.json"] = lambda: _text(settings.models_file)
     if (metrics := subject.metrics) is not None:
         parts["metrics.json"] = lambda: metrics.model_dump_json(indent=1)
@@ -136,15 +137,20 @@ def _os_name() -> str:
         return ""
 
 
-def _ledger(path: Path) -> Mapping[str, Any]:
-    from ssn_agent.ledger.model_query import history
-    from ssn_agent.ledger.reader import open_ledger, stats
+def _counts(path: Path) -> Mapping[str, Any]:
+    """Counts and latencies, where they are to be had soon: a ledger may hold millions of parts."""
+    from ssn_agent.ledger.database import open_database
+    from ssn_agent.ledger.reader import stats
 
-    engine = open_ledger(path)
-    return {
-        "cameras": [_stats(one) for one in stats(engine)],
-        "models": [one.model_dump(mode="json") for one in history(engine, MODEL_EVENTS)],
-    }
+    engine = open_database(path, read_only=True, limit_s=COMMAND_S)
+    return {"cameras": [_stats(one) for one in stats(engine)]}
+
+
+def _steps(path: Path) -> Sequence[Mapping[str, Any]]:
+    from ssn_agent.ledger.model_query import history
+    from ssn_agent.ledger.reader import open_ledger
+
+    return [one.model_dump(mode="json") for one in history(open_ledger(path), MODEL_EVENTS)]
 
 
 def _stats(camera: "CameraStats") -> Mapping[str, Any]:
