@@ -18,7 +18,7 @@ from ssn_agent.doctor.findings import Level
 from ssn_agent.doctor.service import judged
 from ssn_agent.errors import AgentError
 from ssn_agent.metrics.view import look
-from support.agent import station
+from support.agent import Agent, station
 from support.bundles import write_brightness_bundle
 from support.certificates import Authority, Plant
 from support.channels import Plant as Channel
@@ -308,6 +308,7 @@ def test_a_running_agent_is_asked_how_it_does_and_keeps_its_cameras_and_its_brok
         agent.start()
         agent.wait_for_more(5)
         wait_until(lambda: bool(look(agent.runtime).broker_connected), 30, "no broker")
+        wait_until(lambda: states(agent) == ["running"], 30, "the agent does not say that it runs")
         report = Patient(tmp_path).doctor(config=agent.config)
         assert not report.faults
         assert any("the agent is connected" in one["what"] for one in report.of("broker"))
@@ -322,6 +323,11 @@ def test_a_running_agent_is_asked_how_it_does_and_keeps_its_cameras_and_its_brok
         told = [one for one in report.of("settings") if one["level"] == "warning"]
         assert "cameras.left.deadline_ms" in told[0]["what"]
         assert b"999" not in report.parts["settings.json"]
+
+
+def states(agent: Agent) -> list[str]:
+    """Return how its cameras are, as the agent says: that is up to 2 s old."""
+    return [camera.state for camera in look(agent.runtime).cameras]
 
 
 def test_a_process_that_is_replaced_for_its_memory_is_named_with_its_limit(tmp_path: Path) -> None:
