@@ -143,12 +143,15 @@ def test_frames_that_lost_packets_are_counted_and_never_have_pixels() -> None:
         frames = [taken(camera) for _ in range(150)]
     ids = [frame.frame_id for frame in frames if frame.frame_id is not None]
     incomplete = [frame for frame in frames if frame.pixels is None]
-    assert len(ids) == len(frames)
+    unnamed = [frame for frame in frames if frame.frame_id is None]
+    assert len(unnamed) < 5
+    assert all(frame.pixels is None for frame in unnamed)
     assert 20 < len(incomplete) < 120  # 57 % are whole
     assert {frame.problem for frame in incomplete} <= set(aravis.PROBLEMS.values())
     assert not any(frame.problem for frame in frames if frame.pixels is not None)
-    # Also where a frame's first packet was lost, which holds its id; none comes twice.
-    assert all(missed(before, after, IDS) == 0 for before, after in pairwise(ids))
+    # Also where a frame's first packet was lost, which holds its id, but for the few of which nothing
+    # is known; none comes twice.
+    assert sum(missed(before, after, IDS) for before, after in pairwise(ids)) <= len(unnamed)
 
 
 @needs_aravis
