@@ -122,7 +122,7 @@ def test_a_copy_during_which_a_number_is_begun_is_not_handed_out(
         view = camera.slots.view
 
         def viewed(*arguments: object) -> Pixels:
-            found = view(*arguments)  # type: ignore[arg-type]
+            found = view(*arguments)  # type: ignore[arg-type]  # handed on as they come
             act()
             return found
 
